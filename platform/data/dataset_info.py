@@ -1,0 +1,225 @@
+"""What a dataset of shards is: its settings, its facts (`dataset.json`) and where its rows lie.
+
+OUT/dataset.json                       written last: without it the dataset is unfinished
+OUT/{train,val,test}/part-00000.parquet
+"""
+
+import posixpath
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..config import explain
+from ..errors import UserError
+from .splits import SPLITS
+
+if TYPE_CHECKING:
+    from .page import PageStyle
+
+SCHEMA_VERSION = 1
+INFO_FILE = "dataset.json"
+_WRITES_APPEAR_WHOLE = {"s3", "gcs", "abfs"}
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PageSettings(_Checked):
+    """How pages are printed (page.py: PageStyle)."""
+
+    layout: str = "3x4+1"
+    width_px: int = 512
+    height_px: int = 384
+    paper_speed_mm_per_s: float = 25.0
+    gain_mm_per_mv: float = 10.0
+
+    @model_validator(mode="after")
+    def _printable(self) -> "PageSettings":
+        self.style()
+        return self
+
+    def style(self) -> "PageStyle":
+        from .page import PageStyle
+
+        return PageStyle(**self.model_dump())
+
+
+class ShardConfig(_Checked):
+    """Everything that decides what `write_shards` writes, apart from the archive."""
+
+    sampling_rate_hz: float = Field(default=100.0, gt=0)
+    duration_s: float = Field(default=10.0, gt=0)
+    page: PageSettings = PageSettings()
+    rows_per_file: int = Field(default=256, ge=1)
+    """Also the share of one task: small enough that a small archive keeps several processes busy."""
+    rows_per_row_group: int = Field(default=32, ge=1)
+    """What training reads and shuffles at a time."""
+    val_fraction: float = Field(default=0.15, ge=0, lt=1)
+    """Of patients, where the archive has no folds of its own."""
+    test_fraction: float = Field(default=0.15, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    max_records: int | None = Field(default=None, ge=1)
+    """Take so many at random, for a trial run."""
+    allow_missing_leads: bool = False
+    """Keep records that lack leads, marked absent, instead of rejecting them."""
+
+    @model_validator(mode="after")
+    def _leaves_training_data(self) -> "ShardConfig":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction and test_fraction leave nothing to train on")
+        if self.num_samples < 1:
+            raise ValueError("duration_s is shorter than one sample")
+        return self
+
+    @property
+    def num_samples(self) -> int:
+        """T"""
+        return round(self.duration_s * self.sampling_rate_hz)
+
+
+def shard_config(**values: Any) -> ShardConfig:
+    """A checked configuration from plain values; UserError where one is wrong."""
+    try:
+        return ShardConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"shards: {explain(error, ShardConfig)}") from None
+
+
+class Rejection(_Checked):
+    """A record that is not in the dataset, and why."""
+
+    record_id: str
+    reason: str
+    message: str
+
+
+class DatasetInfo(_Checked):
+    """`dataset.json`. Holds no patient ids."""
+
+    schema_version: int = SCHEMA_VERSION
+    sources: list[str]
+    fingerprint: str
+    """Of the archives: changes with their records and labels."""
+    config: ShardConfig
+    sampling_rate_hz: float
+    num_samples: int
+    """T"""
+    page: PageSettings
+    default_label_space: str
+    code_sets: dict[str, list[str]]
+    """By source, the codes that it annotates at all."""
+    counts: dict[str, int]
+    """Records by split."""
+    code_counts: dict[str, dict[str, int]]
+    """Records by split and code."""
+    quality_counts: dict[str, int]
+    """Records by quality flag."""
+    rejected_counts: dict[str, int]
+    """Records by reason; with `counts` they add up to the archives' records."""
+    rejected: list[Rejection]
+
+    @property
+    def num_records(self) -> int:
+        return sum(self.counts.values())
+
+
+def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
+    """The file system and path of a local path or of any URI that pyarrow knows.
+
+    Raises:
+        UserError: a URI of a kind that pyarrow does not know.
+    """
+    if "://" not in str(location):
+        return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(str(location))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{location} cannot be opened: {error}") from error
+    return filesystem, path
+
+
+def write_whole(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
+    """A file that appears with all its bytes or not at all."""
+    filesystem.create_dir(posixpath.dirname(path), recursive=True)
+    whole = filesystem.type_name in _WRITES_APPEAR_WHOLE
+    written = path if whole else f"{path}.{uuid4().hex}.tmp"
+    with filesystem.open_output_stream(written) as stream:
+        stream.write(data)
+    if not whole:
+        filesystem.move(written, path)
+
+
+def save_dataset_info(location: str | Path, info: DatasetInfo) -> None:
+    filesystem, path = filesystem_of(location)
+    write_whole(filesystem, posixpath.join(path, INFO_FILE), info.model_dump_json(indent=1).encode())
+
+
+def load_dataset_info(location: str | Path) -> DatasetInfo:
+    """The facts of a finished dataset.
+
+    Raises:
+        UserError: no dataset there, an unfinished one, or one that another version wrote.
+    """
+    filesystem, path = filesystem_of(location)
+    try:
+        with filesystem.open_input_file(posixpath.join(path, INFO_FILE)) as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise UserError(f"no finished dataset in {location} (no {INFO_FILE}); write one with `vizecg shard`") from error
+    try:
+        return DatasetInfo.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(
+            f"{location}/{INFO_FILE} is not of this version ({place}: {problem['msg']}); write the dataset again"
+        ) from error
+
+
+def shard_files(location: str | Path, split: str) -> list[str]:
+    """The Parquet files of one split in order: local paths, or URIs where `location` is one."""
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; there are {', '.join(SPLITS)}")
+    filesystem, path = filesystem_of(location)
+    folder = pafs.FileSelector(posixpath.join(path, split), allow_not_found=True)
+    names = sorted(file.base_name for file in filesystem.get_file_info(folder) if file.extension == "parquet")
+    local = isinstance(filesystem, pafs.LocalFileSystem)
+    return [posixpath.join(path if local else str(location), split, name) for name in names]
+
+
+def read_row_index(location: str | Path, split: str) -> list[tuple[str, int, int]]:
+    """(file, row group, rows) of every row group of a split, in order, from the files' footers.
+
+    Raises:
+        UserError: no finished dataset, or one that has lost rows since.
+    """
+    expected = load_dataset_info(location).counts[split]
+    files = shard_files(location, split)
+    with ThreadPoolExecutor(8) as pool:
+        index = [row_group for groups in pool.map(_row_groups, files) for row_group in groups]
+    found = sum(num_rows for _, _, num_rows in index)
+    if found != expected:
+        raise UserError(f"{location} has {found} {split} records and {INFO_FILE} says {expected}; write it again")
+    return index
+
+
+def _row_groups(file: str) -> list[tuple[str, int, int]]:
+    filesystem, path = filesystem_of(file)
+    footer = pq.read_metadata(path, filesystem=filesystem)
+    return [(file, group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
+
+
+def differing_settings(found: BaseModel, wanted: BaseModel) -> Iterator[str]:
+    """`key: found -> wanted` for every setting that differs."""
+    values: dict[str, Any] = found.model_dump()
+    for key, value in wanted.model_dump().items():
+        if values[key] != value:
+            yield f"{key}: {values[key]} -> {value}"

@@ -1,0 +1,218 @@
+"""`vizecg score`: pages in, a Parquet table of probabilities out, on Ray Data.
+
+The input is cut into parts that never change, and one part becomes one file, written whole. So a run that was stopped
+goes on with the parts that are missing, and every page is in the output exactly once.
+
+    OUT/parts/part-00000.parquet   id, status, reason, findings, p_<label> ..., bundle_hash
+    OUT/summary.json               counts; written last
+"""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .bundle import Bundle, read_facts
+from .data.batches import RowGroup, read_row_group
+from .data.dataset_info import INFO_FILE, read_row_index
+from .data.splits import SPLITS
+from .errors import PageError, UserError
+from .files import write_atomically
+from .predictor import Predictor
+from .ray_session import start_ray
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+PAGES_PER_PART = 256
+_BATCH_PAGES = 32
+
+OnProgress = Callable[[int, int], None]
+"""Called with pages done and pages in all."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fixed share of the input: picture files, or one row group of shards."""
+
+    number: int
+    files: list[str]
+    row_group: tuple[str, int, int] | None = None
+
+    @property
+    def num_pages(self) -> int:
+        return self.row_group[2] if self.row_group else len(self.files)
+
+
+def score_pages(
+    bundle: Path | str, source: Path | str, out: Path | str, *, num_actors: int = 1, on_progress: OnProgress | None = None
+) -> dict[str, Any]:
+    """Score a folder of pictures, one picture, or shards; the summary. The same call goes on where one was stopped.
+
+    Raises:
+        UserError: no bundle, nothing to score, or OUT holds scores of another bundle or another input.
+    """
+    facts = read_facts(bundle)
+    parts = list(find_parts(Path(source)))
+    out = Path(out).absolute()
+    _claim(out, facts, source, parts)
+    missing = [part for part in parts if not _file_of(out, part).exists()]
+    done, total = sum(p.num_pages for p in parts) - sum(p.num_pages for p in missing), sum(p.num_pages for p in parts)
+    for pages in _scored(missing, bundle, out, num_actors):
+        done += pages
+        if on_progress:
+            on_progress(done, total)
+    summary = _summary([_file_of(out, part) for part in parts], facts)
+    write_atomically(out / "summary.json", json.dumps(summary, indent=2))
+    return summary
+
+
+def find_parts(source: Path) -> Iterator[Part]:
+    """The input's parts, the same at every call.
+
+    Raises:
+        UserError: nothing there to score.
+    """
+    if (source / INFO_FILE).exists():
+        groups = [group for split in SPLITS for group in read_row_index(source, split)]
+        yield from (Part(number, [], group) for number, group in enumerate(groups))
+        return
+    files = sorted(str(path) for path in _pictures(source))
+    if not files:
+        raise UserError(
+            f"{source}: nothing to score; expected a picture, a folder with pictures "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}) or shards"
+        )
+    for number, start in enumerate(range(0, len(files), PAGES_PER_PART)):
+        yield Part(number, files[start : start + PAGES_PER_PART])
+
+
+def _pictures(source: Path) -> Iterable[Path]:
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    if source.is_file():
+        return [source]
+    return (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _claim(out: Path, bundle: Bundle, source: Path | str, parts: list[Part]) -> None:
+    """Mark OUT as this run's, so that two models never share a table."""
+    marker = out / "run.json"
+    run = {"bundle_hash": bundle.content_hash, "source": str(source), "pages": sum(part.num_pages for part in parts)}
+    if marker.exists() and json.loads(marker.read_text()) != run:
+        raise UserError(f"{out}: holds scores of another bundle or another input (see its run.json); choose another OUT")
+    (out / "parts").mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, json.dumps(run, indent=2))
+
+
+def _file_of(out: Path, part: Part) -> Path:
+    return out / "parts" / f"part-{part.number:05d}.parquet"
+
+
+def _scored(parts: list[Part], bundle: Path | str, out: Path, num_actors: int) -> Iterator[int]:
+    """Pages of every finished part."""
+    if not parts:
+        return
+    import ray
+
+    start_ray(min_cpus=num_actors + 1)
+    rows = [{"part": json.dumps(asdict(part)), "file": str(_file_of(out, part))} for part in parts]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        PartScorer,
+        fn_constructor_args=(str(bundle), num_actors),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=num_actors),
+    )
+    for batch in dataset.iter_batches(batch_size=None):
+        yield int(batch["pages"].sum())
+
+
+class PartScorer:
+    """Ray Data actor: one part of the input -> its file of scores."""
+
+    def __init__(self, bundle: str, num_actors: int):
+        import os
+
+        self._predictor = Predictor.load(bundle, num_threads=max(1, (os.cpu_count() or 1) // num_actors))
+        self._pool = ThreadPoolExecutor(2)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        part = Part(**json.loads(str(batch["part"][0])))
+        table = self.score(part)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer)
+        write_atomically(Path(str(batch["file"][0])), buffer.getvalue())
+        return {"pages": np.array([len(table)])}
+
+    def score(self, part: Part) -> pa.Table:
+        """Every page of the part as a row: its probabilities, or why there are none."""
+        ids, reads = _pages_of(part)
+        tables = []
+        for start in range(0, len(ids), _BATCH_PAGES):
+            prepared = list(self._pool.map(self._prepare, reads[start : start + _BATCH_PAGES]))
+            tables.append(self._rows(ids[start : start + _BATCH_PAGES], prepared))
+        return pa.concat_tables(tables)
+
+    def _prepare(self, read: Callable[[], bytes]) -> np.ndarray | PageError:
+        try:
+            return self._predictor.prepare(read())
+        except PageError as error:
+            return error
+        except OSError as error:
+            return PageError("unreadable_file", f"cannot be read: {error.strerror}")
+
+    def _rows(self, ids: list[str], prepared: list[np.ndarray | PageError]) -> pa.Table:
+        bundle = self._predictor.bundle
+        accepted = [n for n, page in enumerate(prepared) if isinstance(page, np.ndarray)]
+        probability = np.full((len(ids), len(bundle.label_space.labels)), np.nan, np.float32)
+        if accepted:
+            probability[accepted] = self._predictor.predict(np.stack([prepared[n] for n in accepted]))  # type: ignore[misc]
+        missing = np.isnan(probability)
+        errors = [page if isinstance(page, PageError) else None for page in prepared]
+        findings = [
+            [key for key, p, least in zip(bundle.label_space.keys, row, bundle.thresholds, strict=True) if p >= least]
+            for row in probability
+        ]
+        columns: dict[str, pa.Array] = {
+            "id": pa.array(ids, pa.string()),
+            "status": pa.array(["rejected" if error else "scored" for error in errors], pa.string()),
+            "reason": pa.array([error.reason if error else None for error in errors], pa.string()),
+            "message": pa.array([str(error) if error else None for error in errors], pa.string()),
+            "findings": pa.array([None if e else f for e, f in zip(errors, findings, strict=True)], pa.list_(pa.string())),
+        }
+        for k, key in enumerate(bundle.label_space.keys):
+            columns[f"p_{key}"] = pa.array(probability[:, k], pa.float32(), mask=missing[:, k])
+        columns["bundle_hash"] = pa.array([bundle.content_hash] * len(ids), pa.string())
+        return pa.table(columns)
+
+
+def _pages_of(part: Part) -> tuple[list[str], list[Callable[[], bytes]]]:
+    """Ids, and how to get the bytes of each page."""
+    if part.row_group is None:
+        return part.files, [Path(file).read_bytes for file in part.files]
+    rows = read_row_group(RowGroup(*part.row_group))
+    return rows["record_id"].to_pylist(), [lambda page=page: page for page in rows["page"].to_pylist()]
+
+
+def _summary(files: list[Path], bundle: Bundle) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    findings: Counter[str] = Counter()
+    pages = 0
+    for file in files:
+        table = pq.read_table(file, columns=["reason", "findings"])
+        pages += len(table)
+        reasons.update(reason for reason in table["reason"].to_pylist() if reason)
+        findings.update(key for found in table["findings"].to_pylist() for key in found or ())
+    return {
+        "pages": pages,
+        "scored": pages - sum(reasons.values()),
+        "rejected": dict(sorted(reasons.items())),
+        "findings": {key: findings[key] for key in bundle.label_space.keys},
+        "bundle_hash": bundle.content_hash,
+    }

@@ -1,0 +1,51 @@
+"""What the training loop needs to know of where it runs: inside Ray Train, or alone inside a trial of a search.
+
+Shapes: whatever is gathered keeps its shape; workers are stacked in the order of their rank.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+Report = Callable[[dict[str, Any], Path | None], None]
+"""Metrics of one epoch, and on rank 0 the folder of its checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    rank: int
+    world_size: int
+    device: torch.device
+    report: Report
+    checkpoint: Path | None = None
+    """Folder of the checkpoint to go on from."""
+
+    def sum_over_workers(self, values: Tensor) -> Tensor:
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every worker, in order of rank."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The model on this worker's device, its gradients averaged over workers."""
+        model = model.to(self.device)
+        if self.world_size == 1:
+            return model
+        device_ids = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
