@@ -37,7 +37,8 @@ def write_plainly(folder: Path, signals: list[np.ndarray]) -> None:
 
 
 def main(num_records: int) -> None:
-    archive_s, floor_s = [], []
+    archive_s: list[float] = []
+    floor_s: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_practice_archive(folder / "warm", num_records, seed=TURNS)

@@ -1,0 +1,1 @@
+"""Torch alone: no Ray, no files, no command line."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 
 class GatedAttention(nn.Module):
-    """`x + gate * attention(norm(x), norm(context))`; SMAM where the context is `x` itself, CMAM where it is the other stream."""
+    """`x + gate * attention(norm(x), norm(context))`; SMAM where the context is `x`, CMAM where the other stream."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
@@ -26,14 +26,19 @@ class GatedAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.norm_context = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
-        # A bias on the keys adds the same number to all scores of a query: softmax removes it and it never gets a gradient.
+        # A bias on the keys adds the same to all scores of a query: softmax removes it and it never gets a gradient.
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.output = nn.Linear(dim, dim)
         self.gate = nn.Parameter(torch.zeros(dim))
 
     def forward(
-        self, x: Tensor, context: Tensor, position: Tensor, context_position: Tensor, context_valid: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor,
+        position: Tensor,
+        context_position: Tensor,
+        context_valid: Tensor | None = None,
     ) -> Tensor:
         """x (B, N, D), context (B, M, D), positions (N, D) and (M, D), context_valid bool (B, M) -> (B, N, D)."""
         normed, normed_context = self.norm(x), self.norm_context(context)
@@ -54,7 +59,7 @@ class GatedAttention(nn.Module):
 class SelfModalAttention(GatedAttention):
     """SMAM: long-range dependencies within one stream."""
 
-    def forward(self, x: Tensor, position: Tensor, valid: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, position: Tensor, valid: Tensor | None = None) -> Tensor:  # pyrefly: ignore[bad-override]
         """x (B, N, D), position (N, D), valid bool (B, N) -> (B, N, D)."""
         return super().forward(x, x, position, position, valid)
 
@@ -72,9 +77,8 @@ def positions_2d(height: int, width: int, dim: int, device: torch.device) -> Ten
     """Sinusoidal encoding (H * W, D) of a token grid: half of the channels tell the row, half the column."""
     rows = positions_1d(height, dim // 2, device)
     columns = positions_1d(width, dim - dim // 2, device)
-    return torch.cat(
-        [rows[:, None].expand(-1, width, -1), columns[None, :].expand(height, -1, -1)], dim=-1
-    ).flatten(0, 1)
+    grid = torch.cat([rows[:, None].expand(-1, width, -1), columns[None, :].expand(height, -1, -1)], dim=-1)
+    return grid.flatten(0, 1)
 
 
 def _sinusoid(place: Tensor, dim: int) -> Tensor:

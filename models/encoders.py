@@ -3,6 +3,7 @@
 Shapes: B records, L = 12 leads, T samples, C channels, H x W pixels, h x w token grid, N tokens, D channels of a token.
 """
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ class PageEncoder(nn.Module):
     def __init__(self, name: str, dim: int, options: dict[str, Any] | None = None):
         super().__init__()
         if not timm.is_model(name):
-            raise ValueError(
-                f"timm has no model {name!r} (model.options.page_encoder); nearest: {timm.list_models(name[:6] + '*')[:5]}"
-            )
-        self.backbone = timm.create_model(name, num_classes=0, global_pool="", **(options or {}))
+            near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.0)
+            raise ValueError(f"timm has no model {name!r} (model.options.page_encoder); nearest: {', '.join(near)}")
+        try:
+            self.backbone = timm.create_model(name, num_classes=0, global_pool="", **(options or {}))
+        except TypeError as error:
+            raise ValueError(f"model.options.page_encoder_options do not fit {name}: {error}") from None
         # Some backbones' head widens the features behind `num_features`; the width is what really comes out.
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
@@ -68,7 +71,7 @@ class ResNet1d(nn.Module):
         self.dim = dim
 
     def forward(self, signal: Tensor, valid_samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """signal (B, L, T) in mV -> tokens (B, N, D), positions (N, D), bool (B, N): which tokens saw recorded samples."""
+        """signal (B, L, T) in mV -> tokens (B, N, D), positions (N, D), bool (B, N): which saw recorded samples."""
         tokens = self.project(self.blocks(self.stem(signal)).transpose(1, 2))
         start = torch.arange(tokens.shape[1], device=signal.device) * self.samples_per_token
         # The first token always counts: a softmax over nothing is not a number.
@@ -105,5 +108,9 @@ def signal_encoder(name: str, dim: int, options: dict[str, Any] | None = None) -
     """
     layers = {"resnet1d10": (1, 1, 1, 1), "resnet1d18": (2, 2, 2, 2), "resnet1d34": (3, 4, 6, 3)}
     if name not in layers:
-        raise ValueError(f"no signal encoder {name!r} (model.options.signal_encoder); there are {', '.join(layers)}")
-    return ResNet1d(dim, layers=layers[name], **(options or {}))
+        near = difflib.get_close_matches(name, layers, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no signal encoder {name!r} (model.options.signal_encoder); did you mean {near!r}?")
+    try:
+        return ResNet1d(dim, layers=layers[name], **(options or {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model.options.signal_encoder_options do not fit {name}: {error}") from None

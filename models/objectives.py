@@ -50,7 +50,7 @@ def loss_terms(prediction: Prediction, batch: EcgBatch, config: ObjectiveConfig)
     terms = {}
     for stream, logits in prediction.logits.items():
         known = batch.target_known * _record_weight(stream, batch)[:, None]
-        loss = _classification_loss(logits.float(), batch.target, config)
+        loss = _classification_loss(_full_precision(logits), batch.target, config)
         weight = config.lambda_cls * config.head_weights.get(stream, 1.0)
         terms[f"cls_{stream}"] = LossTerm((loss * known).sum(), known.sum(), weight)
     if config.lambda_kd and {config.student, config.teacher} <= prediction.logits.keys():
@@ -76,16 +76,22 @@ def _record_weight(stream: str, batch: EcgBatch) -> Tensor:
 def _classification_loss(logits: Tensor, target: Tensor, config: ObjectiveConfig) -> Tensor:
     """(B, K), unreduced."""
     if config.classification == "bce":
-        pos_weight = torch.tensor(config.pos_weight, device=logits.device)
+        pos_weight = torch.tensor(config.pos_weight, device=logits.device, dtype=logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=pos_weight)
-    shifted = (torch.sigmoid(logits) - 0.05).clamp(min=0)
+    # Not down to zero: there a power below 1 has an infinite slope, whose product with the clamp's is not a number.
+    shifted = (torch.sigmoid(logits) - 0.05).clamp(min=1e-8)
     positive = target * F.logsigmoid(logits)
-    negative = (1 - target) * shifted**config.focusing_negative * torch.log1p(-shifted.clamp(max=1 - 1e-6))
+    negative = (1 - target) * shifted**config.focusing_negative * torch.log1p(-shifted)
     return -(positive + negative)
 
 
+def _full_precision(logits: Tensor) -> Tensor:
+    """As float32, or float64 where they are that."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def _distillation_term(prediction: Prediction, batch: EcgBatch, config: ObjectiveConfig) -> LossTerm:
-    student, teacher = prediction.logits[config.student].float(), prediction.logits[config.teacher].float()
+    student, teacher = (_full_precision(prediction.logits[stream]) for stream in (config.student, config.teacher))
     loss = _distance(student, teacher.detach(), config)
     if config.mutual:
         loss = loss + _distance(teacher, student.detach(), config)

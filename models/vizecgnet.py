@@ -43,6 +43,17 @@ class VizEcgNetConfig:
     """Let the image head read CMAM's page tokens in training, dropped per record with `modality_dropout`."""
     modality_dropout: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers out of range."""
+        for name, low, high in (
+            ("dim", 4, None), ("num_heads", 1, None), ("attention_depth", 0, None),
+            ("attention_dropout", 0, 1), ("dropout", 0, 1), ("modality_dropout", 0, 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value < low or (high is not None and value > high):
+                limits = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise ValueError(f"model.options.{name} = {value}: expected {limits}")
+
 
 class VizEcgNet(nn.Module):
     inputs = frozenset({"page", "signal"})

@@ -1,8 +1,8 @@
 """The model bundle: one folder that holds all that a prediction needs, and nothing that has to be unpickled.
 
-    model.safetensors   weights
-    bundle.json         model, labels, thresholds, page preprocessing, operating metrics, content hash
-    MODEL_CARD.md       the same for people
+model.safetensors   weights
+bundle.json         model, labels, thresholds, page preprocessing, operating metrics, content hash
+MODEL_CARD.md       the same for people
 """
 
 import hashlib
@@ -55,25 +55,47 @@ class Bundle(BaseModel):
     content_hash: str = ""
     """SHA-256 over the weights and every other field."""
 
-    def hash_with(self, weights: bytes) -> str:
-        facts = self.model_dump_json(exclude={"content_hash"})
-        return hashlib.sha256(hashlib.sha256(weights).digest() + facts.encode()).hexdigest()
+
+def hash_of(facts: dict[str, Any], weights: bytes) -> str:
+    """The content hash of bundle.json's values and the weights' bytes.
+
+    Of the values as they stand in the file: a later version, with defaults of its own, still finds the same.
+    """
+    stated = {key: value for key, value in facts.items() if key != "content_hash"}
+    return hashlib.sha256(hashlib.sha256(weights).digest() + json.dumps(stated, sort_keys=True).encode()).hexdigest()
 
 
 def save_bundle(folder: Path, bundle: Bundle, state_dict: dict[str, Tensor]) -> Bundle:
-    """Write the bundle so that `folder` appears whole or not at all, in place of an older one; the bundle with its hash."""
+    """Write the bundle; `folder` appears whole or not at all, in place of an older one. The bundle with its hash."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     weights = safetensors.torch.save({name: tensor.contiguous().cpu() for name, tensor in state_dict.items()})
-    bundle = bundle.model_copy(update={"content_hash": bundle.hash_with(weights)})
+    bundle = bundle.model_copy(update={"content_hash": hash_of(json.loads(bundle.model_dump_json()), weights)})
     written = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    (written / WEIGHTS).write_bytes(weights)
-    (written / FACTS).write_text(bundle.model_dump_json(indent=2) + "\n")
-    (written / CARD).write_text(model_card(bundle))
-    written.chmod(0o755)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(written, folder)
+    try:
+        (written / WEIGHTS).write_bytes(weights)
+        (written / FACTS).write_text(bundle.model_dump_json(indent=2) + "\n")
+        (written / CARD).write_text(model_card(bundle))
+        written.chmod(0o755)
+        _put_in_place(written, folder)
+    except BaseException:
+        shutil.rmtree(written, ignore_errors=True)
+        raise
     return bundle
+
+
+def _put_in_place(written: Path, folder: Path) -> None:
+    """Rename `written` to `folder`; an older folder goes only once the new one stands."""
+    if not folder.exists():
+        os.replace(written, folder)
+        return
+    older = written.with_name(f"{written.name}-older")
+    os.replace(folder, older)
+    try:
+        os.replace(written, folder)
+    except BaseException:
+        os.replace(older, folder)
+        raise
+    shutil.rmtree(older)
 
 
 def load_bundle(folder: Path | str) -> tuple[Bundle, nn.Module]:
@@ -82,14 +104,29 @@ def load_bundle(folder: Path | str) -> tuple[Bundle, nn.Module]:
     Raises:
         UserError: no bundle, a damaged one, or one of another schema version.
     """
-    folder, bundle = Path(folder), read_facts(folder)
-    weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
-    if bundle.hash_with(weights) != bundle.content_hash:
-        raise UserError(f"{folder}: the bundle is damaged: its weights or facts are not those it was written with")
+    bundle, weights = _checked(Path(folder))
     try:
         return bundle, loaded_model(bundle, safetensors.torch.load(weights))
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(f"{folder}: the weights do not fit {bundle.model.name}: {error}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder}: the weights do not fit {bundle.model.name}: {reason}") from None
+
+
+def check_bundle(folder: Path | str) -> Bundle:
+    """The facts of a bundle that is whole, its weights too; UserError where there is none or a damaged one.
+
+    For drivers: a mistake that only their workers meet ends in a stack trace.
+    """
+    return _checked(Path(folder))[0]
+
+
+def _checked(folder: Path) -> tuple[Bundle, bytes]:
+    """Facts and weights that belong together."""
+    facts, bundle = _read_facts(folder)
+    weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
+    if hash_of(facts, weights) != bundle.content_hash:
+        raise UserError(f"{folder}: the bundle is damaged: its weights or facts are not those it was written with")
+    return bundle, weights
 
 
 def loaded_model(bundle: Bundle, state_dict: dict[str, Tensor]) -> nn.Module:
@@ -101,7 +138,12 @@ def loaded_model(bundle: Bundle, state_dict: dict[str, Tensor]) -> nn.Module:
 
 def read_facts(folder: Path | str) -> Bundle:
     """The checked facts of a bundle, without its weights; UserError where there is none or a damaged one."""
-    path = Path(folder) / FACTS
+    return _read_facts(Path(folder))[1]
+
+
+def _read_facts(folder: Path) -> tuple[dict[str, Any], Bundle]:
+    """The values of bundle.json as they stand there, and checked."""
+    path = folder / FACTS
     if not path.is_file():
         raise UserError(f"{folder}: no model bundle here ({FACTS} is missing); `vizecg train` writes one to OUT/bundle")
     try:
@@ -120,7 +162,7 @@ def read_facts(folder: Path | str) -> Bundle:
             f"{path}: {len(bundle.thresholds)} thresholds for {len(bundle.label_space.labels)} labels; "
             "the bundle was edited by hand"
         )
-    return bundle
+    return facts, bundle
 
 
 def model_card(bundle: Bundle) -> str:

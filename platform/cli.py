@@ -13,6 +13,8 @@ app = App(name="vizecg", version=__version__, help="From archives of 12-lead ECG
 
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="key=value over the file, repeatable.")]
 
+Others = Annotated[list[Path] | None, Parameter(negative=())]
+
 
 def main() -> None:
     """Entry point: a user's mistake ends with one sentence and status 2."""
@@ -27,9 +29,7 @@ def main() -> None:
 
 
 @app.command
-def demo(
-    out: Path = Path("demo"), *, archive: Path | None = None, records: int = 600, search: bool = False
-) -> None:
+def demo(out: Path = Path("demo"), *, archive: Path | None = None, records: int = 600, search: bool = False) -> None:
     """The whole way: archive, shards, training, evaluation, scoring, one request to the endpoint, a report.
 
     Parameters
@@ -75,7 +75,7 @@ def practice(out: Path, *, records: int = 600, seed: int = 1, sampling_rate_hz: 
 
 @app.command
 def shard(
-    archives: list[Path], out: Path, *, page_width_px: int = 512, page_height_px: int = 384,
+    archive: Path, out: Path, *, also: Others = None, page_width_px: int = 512, page_height_px: int = 384,
     sampling_rate_hz: float = 100, duration_s: float = 10, max_records: int | None = None,
     val_fraction: float = 0.15, test_fraction: float = 0.15, allow_missing_leads: bool = False, seed: int = 0,
 ) -> None:  # fmt: skip
@@ -83,10 +83,12 @@ def shard(
 
     Parameters
     ----------
-    archives
-        One or more folders; what they hold is recognised.
+    archive
+        Its folder; what it holds is recognised.
     out
         New folder for the shards.
+    also
+        Another archive into the same dataset, repeatable; recordings in both are taken once.
     page_width_px
         Of the drawn pages.
     page_height_px
@@ -116,15 +118,15 @@ def shard(
         allow_missing_leads=allow_missing_leads, seed=seed,
     )  # fmt: skip
     with stages("records") as progress:
-        info = write_shards(archives, out, config, on_progress=progress)
+        info = write_shards([archive, *(also or ())], out, config, on_progress=progress)
     show_dataset(info)
-    finished(f"{info.num_records} records in {out}", f"vizecg train {out} run --config tune_configs/vizecgnet.smoke.yaml")
+    finished(
+        f"{info.num_records} records in {out}", f"vizecg train {out} run --config tune_configs/vizecgnet.smoke.yaml"
+    )
 
 
 @app.command
-def train(
-    shards: Path, out: Path, *, config: Path | None = None, overrides: Set = None, restart: bool = False
-) -> None:
+def train(shards: Path, out: Path, *, config: Path | None = None, overrides: Set = None, restart: bool = False) -> None:
     """Train on shards; OUT/bundle is the result. The same command goes on where a stopped one was.
 
     Parameters

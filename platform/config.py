@@ -5,22 +5,27 @@ Input and output are arguments of the verbs, not configuration. A search adds wh
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..models.objectives import ObjectiveConfig
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from ..models.objectives import ObjectiveConfig
 
 NUM_LANES = 8
 """Lanes of the epoch plan (data/batches.py): the global batch is a multiple of it."""
 
 
+Stream = Literal["image", "signal", "fused"]
+StreamAuroc = Literal["val_image_macro_auroc", "val_signal_macro_auroc", "val_fused_macro_auroc"]
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -67,14 +72,14 @@ class ObjectiveSection(Section):
 
     lambda_cls: float = Field(1.0, ge=0)
     lambda_kd: float = Field(1.0, ge=0)
-    head_weights: dict[Literal["image", "signal", "fused"], float] = Field(
-        default_factory=lambda: asdict(ObjectiveConfig())["head_weights"]
+    head_weights: dict[Stream, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: {"image": 1.0, "signal": 1.0, "fused": 1.0}
     )
     classification: Literal["bce", "asymmetric"] = "bce"
     pos_weight: float = Field(1.0, gt=0)
     focusing_negative: float = Field(4.0, ge=0)
-    student: Literal["image", "signal", "fused"] = "image"
-    teacher: Literal["image", "signal", "fused"] = "fused"
+    student: Stream = "image"
+    teacher: Stream = "fused"
     distance: Literal["bernoulli", "mse_probability", "mse_logit"] = "bernoulli"
     mutual: bool = False
     temperature: float = Field(1.0, gt=0)
@@ -85,7 +90,10 @@ class ObjectiveSection(Section):
             raise ValueError(f"student and teacher are both {self.student!r}; distillation needs two streams")
         return self
 
-    def build(self) -> ObjectiveConfig:
+    def build(self) -> "ObjectiveConfig":
+        # Imported late: processes that only read data and configuration do not need torch and its two seconds.
+        from ..models.objectives import ObjectiveConfig
+
         return ObjectiveConfig(**self.model_dump())
 
 
@@ -103,7 +111,7 @@ class TrainConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Evaluate and keep a moving average of the weights; 0 keeps the last weights."""
-    metric: str = "val_image_macro_auroc"
+    metric: StreamAuroc = "val_image_macro_auroc"
     """What picks the best epoch and ranks trials; higher is better."""
     scaling: ScalingSection = ScalingSection()
     seed: int = Field(0, ge=0)
@@ -156,7 +164,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def merge_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`values` with every `a.b=value` put in place; a value is read as YAML, so 3, true and [1, 2] mean what they say."""
+    """`values` with every `a.b=value` put in place; a value is read as YAML, so 3, true and [1, 2] are just that."""
     merged = {key: merge_overrides(value, ()) if isinstance(value, dict) else value for key, value in values.items()}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -165,13 +173,20 @@ def merge_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[st
         *sections, last = key.strip().split(".")
         place = merged
         for section in sections:
-            place = place.setdefault(section, {})
-        place[last] = _parse_scalar(text)
+            if place.get(section) is None:
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, dict):
+                raise UserError(f"--set {override}: {section} is a value, it holds no keys")
+        place[last] = _parse_scalar(text, override)
     return merged
 
 
-def _parse_scalar(text: str) -> Any:
-    value = yaml.safe_load(text)
+def _parse_scalar(text: str, override: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML; quote it, such as --set 'key=\"value\"'") from None
     if not isinstance(value, str):
         return value
     try:
@@ -183,8 +198,8 @@ def _parse_scalar(text: str) -> Any:
 def explain(error: ValidationError, schema: type[BaseModel]) -> str:
     """The first problem of a pydantic error as one sentence."""
     problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
+    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if problem["type"] == "extra_forbidden" or "[key]" in problem["loc"]:
         near = difflib.get_close_matches(place, list(valid_keys(schema)), n=1, cutoff=0.4)
         return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = problem["msg"].removeprefix("Value error, ")
@@ -198,3 +213,5 @@ def valid_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from valid_keys(field.annotation, f"{prefix}{name}.")
+        elif get_origin(field.annotation) is dict:
+            yield from (f"{prefix}{name}.{key}" for key in get_args(get_args(field.annotation)[0]))

@@ -1,10 +1,10 @@
 """`vizecg demo`: the whole way in order, with a report to look at and one real request to the endpoint.
 
-    OUT/archive, OUT/shards     practice records (not with a real archive) and their shards
-    OUT/exam, OUT/exam-shards   1,000 practice records of another seed, which only the evaluation sees
-    OUT/run                     training; OUT/run/bundle is the model
-    OUT/evaluation/report.html  what to look at
-    OUT/pages, OUT/scores       pictures of pages, and their scores
+OUT/archive, OUT/shards     practice records (not with a real archive) and their shards
+OUT/exam, OUT/exam-shards   1,000 practice records of another seed, which only the evaluation sees
+OUT/run                     training; OUT/run/bundle is the model
+OUT/evaluation/report.html  what to look at
+OUT/pages, OUT/scores       pictures of pages, and their scores
 """
 
 import json
@@ -77,7 +77,9 @@ def run_demo(
             _simulate(out / "archive", num_records, seed=1)
             _simulate(out / "exam", EXAM_RECORDS, seed=2)
     with steps.step("Drawing pages into shards"):
-        _shard(archive or out / "archive", out / "shards", max_records=num_records, test_fraction=0.15 if archive else 0.05)
+        _shard(
+            archive or out / "archive", out / "shards", max_records=num_records, test_fraction=0.15 if archive else 0.05
+        )
         if archive is None:
             _shard(out / "exam", out / "exam-shards")
     if with_search:
@@ -170,5 +172,3 @@ def _ask_endpoint(bundle: Path, picture: Path) -> str:
             answer = json.load(response)
     found = [f"{label['key']} {label['probability']:.2f}" for label in answer["labels"] if label["positive"]]
     return f"HTTP {response.status}, {', '.join(found) or 'no finding above its threshold'}"
-
-

@@ -1,9 +1,9 @@
 """The three ways in which input can be wrong; everything else is a programmer error and stays an assert.
 
-    ValueError
-      UserError     a wrong argument, path or configuration: ends the command with one sentence
-      RecordError   one ECG record cannot be used: rejected, counted in dataset.json, stops nothing else
-      PageError     one picture cannot be read: a status in the scores, a 4xx from the endpoint
+ValueError
+  UserError     a wrong argument, path or configuration: ends the command with one sentence
+  RecordError   one ECG record cannot be used: rejected, counted in dataset.json, stops nothing else
+  PageError     one picture cannot be read: a status in the scores, a 4xx from the endpoint
 """
 
 

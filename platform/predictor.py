@@ -40,7 +40,7 @@ class Predictor:
     def predict(self, pages: np.ndarray) -> np.ndarray:
         """uint8 RGB (B, 3, H, W) -> probabilities float32 (B, K)."""
         with torch.inference_mode():
-            logits = self._model.forward_deployed(torch.from_numpy(pages).to(self.device))  # type: ignore[operator]
+            logits = self._model.forward_deployed(torch.from_numpy(pages).to(self.device))  # pyrefly: ignore[not-callable]
             return torch.sigmoid(logits.float()).cpu().numpy()
 
     def predict_streams(self, batch: EcgBatch) -> dict[str, np.ndarray]:

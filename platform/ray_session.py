@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Any
 
 from .errors import UserError
 
@@ -19,8 +20,9 @@ def start_ray(min_cpus: int = 2) -> None:
     import ray
 
     # Read by worker processes, so they have to be in place before any starts.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's C++ side writes to the terminal of whoever calls, about actors that will never need their arguments again.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         ray.init(**_init_arguments(min_cpus))
     available = int(ray.cluster_resources().get("CPU", 0))
@@ -32,13 +34,14 @@ def start_ray(min_cpus: int = 2) -> None:
     quiet_ray_data()
 
 
-def _init_arguments(min_cpus: int) -> dict:
-    arguments: dict = {"logging_level": logging.ERROR, "log_to_driver": False}
+def _init_arguments(min_cpus: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if "RAY_ADDRESS" in os.environ:
         return arguments
     cores = os.cpu_count() or 1
     return {
         **arguments,
+        "address": "local",
         "num_cpus": max(min_cpus, cores),
         "object_store_memory": 1 << 30,
         "include_dashboard": False,
@@ -57,4 +60,4 @@ def quiet_ray_data() -> None:
     context.use_datasource_v2 = False
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)

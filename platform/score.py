@@ -51,7 +51,12 @@ class Part:
 
 
 def score_pages(
-    bundle: Path | str, source: Path | str, out: Path | str, *, num_actors: int = 1, on_progress: OnProgress | None = None
+    bundle: Path | str,
+    source: Path | str,
+    out: Path | str,
+    *,
+    num_actors: int = 1,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Score a folder of pictures, one picture, or shards; the summary. The same call goes on where one was stopped.
 
@@ -106,7 +111,9 @@ def _claim(out: Path, bundle: Bundle, source: Path | str, parts: list[Part]) -> 
     marker = out / "run.json"
     run = {"bundle_hash": bundle.content_hash, "source": str(source), "pages": sum(part.num_pages for part in parts)}
     if marker.exists() and json.loads(marker.read_text()) != run:
-        raise UserError(f"{out}: holds scores of another bundle or another input (see its run.json); choose another OUT")
+        raise UserError(
+            f"{out}: holds scores of another bundle or another input (see its run.json); choose another OUT"
+        )
     (out / "parts").mkdir(parents=True, exist_ok=True)
     write_atomically(marker, json.dumps(run, indent=2))
 
@@ -169,10 +176,10 @@ class PartScorer:
 
     def _rows(self, ids: list[str], prepared: list[np.ndarray | PageError]) -> pa.Table:
         bundle = self._predictor.bundle
-        accepted = [n for n, page in enumerate(prepared) if isinstance(page, np.ndarray)]
+        accepted = {n: page for n, page in enumerate(prepared) if isinstance(page, np.ndarray)}
         probability = np.full((len(ids), len(bundle.label_space.labels)), np.nan, np.float32)
         if accepted:
-            probability[accepted] = self._predictor.predict(np.stack([prepared[n] for n in accepted]))  # type: ignore[misc]
+            probability[list(accepted)] = self._predictor.predict(np.stack(list(accepted.values())))
         missing = np.isnan(probability)
         errors = [page if isinstance(page, PageError) else None for page in prepared]
         findings = [
@@ -184,7 +191,9 @@ class PartScorer:
             "status": pa.array(["rejected" if error else "scored" for error in errors], pa.string()),
             "reason": pa.array([error.reason if error else None for error in errors], pa.string()),
             "message": pa.array([str(error) if error else None for error in errors], pa.string()),
-            "findings": pa.array([None if e else f for e, f in zip(errors, findings, strict=True)], pa.list_(pa.string())),
+            "findings": pa.array(
+                [None if e else f for e, f in zip(errors, findings, strict=True)], pa.list_(pa.string())
+            ),
         }
         for k, key in enumerate(bundle.label_space.keys):
             columns[f"p_{key}"] = pa.array(probability[:, k], pa.float32(), mask=missing[:, k])

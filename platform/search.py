@@ -131,7 +131,7 @@ def _tuner(shards: Path, out: Path, search: SearchConfig, base: TrainConfig, on_
     workers = base.scaling.num_workers
     at_once = max(1, int(ray.cluster_resources()["CPU"]) // _cpus_of_trial(workers))
     trainable = tune.with_parameters(run_trial, search=search, shards=str(shards))
-    resources = {"CPU": 1} if workers == 1 else {"CPU": 0.1}
+    resources: dict[str, float] = {"CPU": 1} if workers == 1 else {"CPU": 0.1}
     if workers == 1 and base.scaling.use_gpu:
         resources["GPU"] = 1
     trainable = tune.with_resources(trainable, resources)
@@ -186,7 +186,9 @@ def _trial_watcher(on_trial: OnTrial | None, metric: str) -> Any:
     from ray.tune import Callback
 
     class Watcher(Callback):
-        def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
             if on_trial:
                 on_trial({"trial": trial.trial_id, "epoch": result["epoch"], "metric": result.get(metric),
                           "parameters": trial.config})  # fmt: skip
@@ -255,7 +257,9 @@ def _write_results(out: Path, trials: list[dict[str, Any]], search: SearchConfig
     write_atomically(out / "leaderboard.csv", table.getvalue())
     write_atomically(out / "leaderboard.md", leaderboard_markdown(trials))
     best = search.trial_config({key: trials[0][key] for key in search.space})
-    header = f"# The best of {len(trials)} trials: {metric} {trials[0][metric]:.4f} in epoch {trials[0]['best_epoch']}.\n"
+    header = (
+        f"# The best of {len(trials)} trials: {metric} {trials[0][metric]:.4f} in epoch {trials[0]['best_epoch']}.\n"
+    )
     values = best.model_dump(mode="json", exclude_unset=True)
     write_atomically(out / "best.yaml", header + yaml.safe_dump(values, sort_keys=False))
 

@@ -1,0 +1,1 @@
+"""The endpoint on Ray Serve: one page in, probabilities out."""

@@ -71,7 +71,7 @@ def create_api(reader: PageReader, args: AppArgs) -> FastAPI:
     _handle_errors(api)
     _add_page(api)
     _add_routes(api, reader, args)
-    api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]
+    api.openapi = lambda: _openapi(api)  # pyrefly: ignore[method-assign]
     return api
 
 

@@ -77,7 +77,7 @@ class PageReader:
 
 def build(args: AppArgs) -> Application:
     """The application for `serve.run`, and for `import_path: vizecg.serve.app:build` in a Serve config file."""
-    return PageReader.options(  # type: ignore[attr-defined]
+    return PageReader.options(  # pyrefly: ignore[missing-attribute]
         num_replicas=args.num_replicas,
         # Serve answers what exceeds its own limit in plain text. It may hand over more than a replica takes, so that
         # the replica answers it, as JSON.

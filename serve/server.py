@@ -112,7 +112,7 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _shut_down() -> None:
-    """Stop Serve, without the line on standard output by which Ray 2.60 reports its controller's wanted end as a failure."""
+    """Stop Serve, without the line on stdout by which Ray 2.60 reports its controller's wanted end as a failure."""
     from ray import serve
 
     with redirect_stdout(io.StringIO()) as printed:

@@ -4,10 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from vizecg.platform.predictor import Predictor
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -90,3 +93,67 @@ def make_ecg():
         return np.stack([*limb, *chest]).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def practice_shards(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 120 practice records with small pages."""
+    from vizecg.platform.data.dataset_info import PageSettings, ShardConfig
+    from vizecg.platform.data.practice import write_practice_archive
+    from vizecg.platform.data.shards import write_shards
+
+    folder = tmp_path_factory.mktemp("practice")
+    write_practice_archive(folder / "archive", 120, seed=5)
+    write_shards(folder / "archive", folder / "shards", ShardConfig(page=PageSettings(width_px=160, height_px=120)))
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights: they read nothing, and say something else about every page."""
+    import torch
+
+    from vizecg.models.registry import build_model
+    from vizecg.platform.bundle import Bundle, save_bundle
+    from vizecg.platform.config import ModelConfig, TrainConfig
+    from vizecg.platform.data.labels import load_label_space
+    from vizecg.platform.data.read_page import PageSpec
+
+    labels = load_label_space("practice")
+    config = TrainConfig(model=ModelConfig(size="debug"))
+    torch.manual_seed(0)
+    model = build_model("vizecgnet", "debug", len(labels.labels))
+    bundle = Bundle(
+        model=config.model,
+        deployed_stream="image",
+        label_space=labels,
+        thresholds=[0.4 + 0.02 * index for index in range(len(labels.labels))],
+        page=PageSpec(width_px=256, height_px=192),
+        train_config=config,
+    )
+    folder = tmp_path_factory.mktemp("model") / "bundle"
+    save_bundle(folder, bundle, model.state_dict())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages() -> list[bytes]:
+    """PNG pictures of four practice records."""
+    from vizecg.platform.data.heart import Recorder
+    from vizecg.platform.data.page import PageStyle, draw_page, encode_page
+    from vizecg.platform.data.patients import plan_record
+    from vizecg.platform.data.practice import draw_signal
+
+    recorder = Recorder.of(250, 10.0)
+    signals = [draw_signal(plan_record(0, index), recorder) for index in range(4)]
+    return [
+        encode_page(draw_page(signal.T / 1000.0, 250, PageStyle(width_px=800, height_px=600))) for signal in signals
+    ]
+
+
+@pytest.fixture(scope="session")
+def predictor(bundle_folder: Path) -> "Predictor":
+    """Of that bundle."""
+    from vizecg.platform.predictor import Predictor
+
+    return Predictor.load(bundle_folder)

@@ -11,8 +11,9 @@ Shapes: B records of one worker's share, K labels, L = 12 leads, T samples, H x 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +57,7 @@ def epoch_plan(
         cuts = [*range(bounds[lane], bounds[lane + 1], window_rows), bounds[lane + 1]]
         windows = [
             Window(lane, _slices(row_groups, starts, first, end), [seed, epoch, lane, number] if shuffle else None)
-            for number, (first, end) in enumerate(zip(cuts, cuts[1:], strict=False))
+            for number, (first, end) in enumerate(pairwise(cuts))
             if end > first
         ]
         plan.append(windows)
@@ -70,7 +71,7 @@ def lane_bounds(num_rows: int) -> list[int]:
 
 def steps_per_epoch(num_rows: int, batch_size: int) -> int:
     bounds = lane_bounds(num_rows)
-    longest = max(end - start for start, end in zip(bounds, bounds[1:], strict=False))
+    longest = max(end - start for start, end in pairwise(bounds))
     return -(-longest // (batch_size // NUM_LANES))
 
 
@@ -103,9 +104,7 @@ def rank_lanes(rank: int, world_size: int, batch_size: int) -> dict[int, tuple[i
 def read_window(table: pa.Table) -> pa.Table:
     """Ray Data task: one row with a window's JSON -> the window's records, with their lane."""
     window = Window(**json.loads(table["window"][0].as_py()))
-    parts = [
-        _row_group(file, group).slice(first, end - first) for file, group, first, end in window.slices
-    ]
+    parts = [_row_group(file, group).slice(first, end - first) for file, group, first, end in window.slices]
     rows = pa.concat_tables(parts)
     if window.shuffle_key is not None:
         rows = rows.take(np.random.default_rng(window.shuffle_key).permutation(len(rows)))
@@ -132,15 +131,36 @@ def _row_group(file: str, group: int) -> pa.Table:
         return pq.ParquetFile(source).read_row_group(group, columns=list(COLUMNS))
 
 
+def ray_reader(windows: list[Window]) -> Iterator[pa.Table]:
+    """The records of every window in turn, read ahead of their use by a Ray Data pipeline."""
+    import ray
+
+    from ..ray_session import quiet_ray_data
+
+    quiet_ray_data()
+    rows = [as_row(window) for window in windows]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        read_window, batch_size=1, batch_format="pyarrow", compute=ray.data.TaskPoolStrategy(size=1)
+    )
+    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
 class RankStream:
     """The shares of one worker, step by step, over a sequence of passes (epochs of training and of validation)."""
 
-    def __init__(self, passes: Sequence[list[list[Window]]], rank: int, world_size: int, batch_size: int):
+    def __init__(
+        self,
+        passes: Sequence[list[list[Window]]],
+        rank: int,
+        world_size: int,
+        batch_size: int,
+        reader: Callable[[list[Window]], Iterator[pa.Table]] = ray_reader,
+    ):
         self._shares = rank_lanes(rank, world_size, batch_size)
         self._per_lane = batch_size // NUM_LANES
         self._buffers: dict[int, list[pa.Table]] = {lane: [] for lane in self._shares}
         self._empty: pa.Table | None = None
-        self._blocks = self._read([window for plan in passes for window in self._in_order_of_use(plan)])
+        self._blocks = reader([window for plan in passes for window in self._in_order_of_use(plan)])
 
     def steps(self, num_rows: int) -> Iterator[pa.Table]:
         """One pass over `num_rows` rows: a table for every step, fewer or no rows where the lanes run out."""
@@ -162,18 +182,6 @@ class RankStream:
         for number in range(max(len(windows) for windows in lanes)):
             yield from (windows[number] for windows in lanes if number < len(windows))
 
-    def _read(self, windows: list[Window]) -> Iterator[pa.Table]:
-        import ray
-
-        from ..ray_session import quiet_ray_data
-
-        quiet_ray_data()
-        rows = [as_row(window) for window in windows]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            read_window, batch_size=1, batch_format="pyarrow", compute=ray.data.TaskPoolStrategy(size=1)
-        )
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-
     def _take(self, lane: int, count: int) -> list[pa.Table]:
         """The next `count` rows of a lane, in one or more tables."""
         while sum(map(len, self._buffers[lane])) < count:
@@ -185,7 +193,8 @@ class RankStream:
 
 def _split(tables: list[pa.Table], count: int) -> tuple[list[pa.Table], list[pa.Table]]:
     """The first `count` rows, and the rest."""
-    head, rest = [], []
+    head: list[pa.Table] = []
+    rest: list[pa.Table] = []
     for table in tables:
         if count:
             head.append(table.slice(0, count))

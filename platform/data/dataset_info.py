@@ -201,8 +201,8 @@ def read_row_index(location: str | Path, split: str) -> list[tuple[str, int, int
     Raises:
         UserError: no finished dataset, or one that has lost rows since.
     """
-    expected = load_dataset_info(location).counts[split]
-    files = shard_files(location, split)
+    counts = load_dataset_info(location).counts
+    files, expected = shard_files(location, split), counts.get(split, 0)
     with ThreadPoolExecutor(8) as pool:
         index = [row_group for groups in pool.map(_row_groups, files) for row_group in groups]
     found = sum(num_rows for _, _, num_rows in index)

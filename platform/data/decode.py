@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
-from threading import Thread
-from typing import TypeVar
+from threading import Event, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +40,7 @@ class BatchDecoder:
         """
         self._filler = rows.slice(0, 1) if len(rows) else self._filler
         assert self._filler is not None, "the first step of a run has rows on every worker"
+        assert len(rows) <= size, (len(rows), size)
         held = rows if len(rows) else self._filler
         columns = held.take(np.resize(np.arange(len(held)), size))
         ids = columns["record_id"].to_pylist()
@@ -83,7 +84,7 @@ def moved(page: np.ndarray, down: int, right: int) -> np.ndarray:
     return page[:, rows[:, None], columns]
 
 
-def _lists(columns: pa.Table, *names: str) -> list[list]:
+def _lists(columns: pa.Table, *names: str) -> list[list[Any]]:
     return [columns[name].to_pylist() for name in names]
 
 
@@ -93,20 +94,31 @@ def _fixed_lists(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def prefetched(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """The same items, made on a thread `depth` ahead of their use; what fails there is raised here."""
-    queue: Queue = Queue(depth)
-    done = object()
+    """The same items, made on a thread `depth` ahead of their use; what fails there is raised here.
+
+    A consumer that stops early (`close`, or an error of its own) ends the thread with the item in hand.
+    """
+    queue: Queue[Any] = Queue(depth)
+    done, stopped = object(), Event()
 
     def fill() -> None:
         try:
             for item in items:
                 queue.put(item)
+                if stopped.is_set():
+                    return
             queue.put(done)
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that consumes
+        except BaseException as error:  # Handed over to the thread that consumes.
             queue.put(error)
 
     Thread(target=fill, daemon=True).start()
-    while (item := queue.get()) is not done:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    try:
+        while (item := queue.get()) is not done:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        # The thread may wait for room; what it still adds after this fits.
+        while not queue.empty():
+            queue.get_nowait()

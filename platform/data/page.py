@@ -54,7 +54,7 @@ LAYOUTS: dict[str, tuple[Strip, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PageStyle:
-    """How a page is printed. The paper keeps its aspect: in a picture of another shape it is centred, the grid fills the rest.
+    """How a page is printed. The paper keeps its aspect: in another shape it is centred and the grid fills the rest.
 
     Raises ValueError for an unknown layout, sizes that are not positive and paper too narrow for the layout's seconds.
     """
@@ -129,7 +129,7 @@ def draw_page(
     """Print a signal (L, n) in mV; returns uint8 RGB (H, W, 3).
 
     Samples that are not finite and absent leads, `lead_present` (L,), leave a gap. A record shorter than the layout
-    ends early; of a longer one the first seconds are drawn. Traces may cross into other rows and end at the page's edge.
+    ends early; of a longer one the first seconds are drawn. Traces may cross other rows and end at the page's edge.
     """
     assert signal_mv.ndim == 2 and signal_mv.shape[0] == len(LEADS), f"signal_mv has shape {signal_mv.shape}"
     page = _background(style).copy()
@@ -164,7 +164,7 @@ def encode_page(image: NDArray[np.uint8]) -> bytes:
 
 
 def _extreme_samples(signal_mv: FloatArray, bin_samples: int) -> NDArray[np.intp]:
-    """Indices (L, m), ascending, of the samples worth drawing: each bin's lowest and highest, so that no peak is lost."""
+    """Indices (L, m), ascending, of the samples worth drawing: each bin's lowest and highest, so no peak is lost."""
     leads, samples = signal_mv.shape
     if bin_samples < 3 or samples < bin_samples:
         return np.broadcast_to(np.arange(samples), (leads, samples))

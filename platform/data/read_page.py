@@ -117,7 +117,7 @@ def _check_header(data: bytes, max_pixels: int) -> bool:
             has_alpha = header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise PageError("too_many_pixels", f"the page has too many pixels; at most {max_pixels:,} are read") from None
-    except Exception:  # noqa: BLE001 - Pillow's parsers raise a dozen types on hostile headers.
+    except Exception:  # Pillow's parsers raise a dozen types on hostile headers.
         raise PageError("truncated", "the picture's header is cut short or damaged") from None
     size = f"the page has {width_px} x {height_px} pixels"
     if width_px * height_px > max_pixels:
@@ -130,7 +130,7 @@ def _check_header(data: bytes, max_pixels: int) -> bool:
 
 
 def _jpeg_has_end(data: bytes) -> bool:
-    """Whether an end marker follows the picture's own scan: OpenCV 4 fills a JPEG that is cut short with grey, silently.
+    """Whether an end marker follows the picture's own scan: OpenCV fills a JPEG that is cut short with grey, silently.
 
     The segments before the scan are stepped over, because the thumbnail inside EXIF has an end marker too.
     """

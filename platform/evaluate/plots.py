@@ -1,8 +1,8 @@
-"""Line charts as inline SVG: the colours are CSS variables of the page around them, so one picture suits light and dark."""
+"""Line charts as inline SVG: the colours are CSS variables of the page around them, so one suits light and dark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, log10
+from math import floor, isfinite, log10
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,8 +127,8 @@ def _square_points(x: FloatArray, y: FloatArray) -> str:
 
 def _step(span: float) -> float:
     """Distance of ticks: 1, 2 or 5 times a power of ten, about four to a span."""
-    power = 10.0 ** np.floor(log10(span / 4))
-    return float(min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(span / step - 4)))
+    power = 10.0 ** floor(log10(span / 4))
+    return min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(span / step - 4))
 
 
 def _widened(values: list[float]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..bundle import check_bundle
 from ..data.batches import RowGroup, Window, as_row, epoch_plan, read_window
 from ..data.dataset_info import read_row_index
 from ..data.decode import BatchDecoder
@@ -34,15 +35,16 @@ class Predictions:
 
 
 def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1) -> Predictions:
-    """Predictions of a bundle on one split (or `all`), by `num_actors` predictors on Ray Data, in the order of the shards.
+    """Predictions of a bundle on one split (or `all`), by `num_actors` predictors on Ray Data, in the shards' order.
 
     Raises:
-        UserError: no bundle, no shards, or no record in that split.
+        UserError: no bundle, a damaged one, no shards, or no record in that split.
     """
     import ray
 
     from ..ray_session import start_ray
 
+    check_bundle(bundle)
     splits = SPLITS if split == "all" else (split,)
     windows = _windows([RowGroup(*group) for name in splits for group in read_row_index(shards, name)])
     if not windows:

@@ -76,7 +76,7 @@ class ReportData:
 
 
 def write_report(out: Path, data: ReportData) -> Path:
-    """Write `report.html`, and `metrics.json` and `metrics.md` if there are metrics, into `out`; returns the page's path."""
+    """Write `report.html`, and `metrics.json` and `metrics.md` if there are metrics, into `out`; the page's path."""
     out.mkdir(parents=True, exist_ok=True)
     if data.streams:
         metrics = {"facts": data.facts, "streams": {name: result.to_dict() for name, result in data.streams.items()}}

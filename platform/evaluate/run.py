@@ -1,6 +1,5 @@
 """`vizecg evaluate`: a bundle on the records of a dataset, as tables, curves and one page to read."""
 
-
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,7 +42,10 @@ def evaluate_bundle(
         streams=results,
         label_names={label.key: label.name for label in facts.label_space.labels},
         curves=label_curves(
-            predictions.probability[facts.deployed_stream], predictions.target, predictions.known, facts.label_space.keys
+            predictions.probability[facts.deployed_stream],
+            predictions.target,
+            predictions.known,
+            facts.label_space.keys,
         ),
         history=tuple(read_history(Path(bundle).parent / HISTORY)),
         examples=example_pages(facts, predictions, shards, split),
@@ -79,5 +81,3 @@ def _write_predictions(predictions: Predictions, bundle: Bundle, path: Path) -> 
         for stream, probability in predictions.probability.items():
             columns[f"{stream}_{key}"] = pa.array(probability[:, k])
     pq.write_table(pa.table(columns), path)
-
-

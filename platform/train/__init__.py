@@ -1,0 +1,1 @@
+"""Training on Ray Train: one worker (loop.py) and what starts many (driver.py)."""

@@ -1,10 +1,10 @@
 """What a run needs to go on, in one folder: weights, optimiser, progress.
 
-    model.safetensors      weights in training
-    average.safetensors    their moving average, or the same weights where there is none
-    best.safetensors       the averaged weights of the best epoch so far
-    optimizer.pt           state of the optimiser, read back with weights_only
-    state.json             TrainState and the fingerprint of configuration and data
+model.safetensors      weights in training
+average.safetensors    their moving average, or the same weights where there is none
+best.safetensors       the averaged weights of the best epoch so far
+optimizer.pt           state of the optimiser, read back with weights_only
+state.json             TrainState and the fingerprint of configuration and data
 """
 
 import json
@@ -37,7 +37,7 @@ class TrainState:
 def save_checkpoint(
     folder: Path, state: TrainState, identity: str, weights: dict[str, dict[str, Tensor]], optimizer: dict[str, Any]
 ) -> None:
-    """Write everything into `folder`; `weights` by file stem, `identity` says which configuration and data they are of."""
+    """Write everything into `folder`; `weights` by file stem, `identity` says of which configuration and data."""
     for stem, tensors in weights.items():
         safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, folder / f"{stem}.safetensors")
     torch.save(optimizer, folder / "optimizer.pt")

@@ -10,9 +10,9 @@ from typing import Any
 from ..bundle import FACTS
 from ..config import TrainConfig
 from ..data.batches import RowGroup
+from ..data.dataset_info import DatasetInfo, load_dataset_info, read_row_index
 from ..data.labels import LabelSpace, load_label_space
 from ..data.read_page import PageSpec
-from ..data.dataset_info import DatasetInfo, load_dataset_info, read_row_index
 from ..errors import UserError
 from ..files import write_atomically
 from ..history import HISTORY, watch_history
@@ -62,6 +62,7 @@ def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
         held = sum(group.num_rows for group in splits[split])
         if held < least:
             raise UserError(f"{shards}: the {split} split holds {held} records, and batch_size {least} needs that many")
+    _check_model(config, len(label_space.labels))
     page = PageSpec(
         width_px=config.data.page_width_px or info.page.width_px,
         height_px=config.data.page_height_px or info.page.height_px,
@@ -70,6 +71,19 @@ def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
         config=config, label_space=label_space, page=page, train=splits["train"], val=splits["val"],
         identity=_identity(config, label_space, info), dataset_fingerprint=info.fingerprint, shards=str(shards),
     )  # fmt: skip
+
+
+def _check_model(config: TrainConfig, num_labels: int) -> None:
+    """Build the model without its weights: a wrong option is one sentence here, and a failed run in the workers."""
+    import torch
+
+    from ...models.registry import build_model
+
+    try:
+        with torch.device("meta"):
+            build_model(config.model.name, config.model.size, num_labels, config.model.options)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from None
 
 
 def _identity(config: TrainConfig, label_space: LabelSpace, info: DatasetInfo) -> str:
@@ -104,15 +118,18 @@ def _fit(job: TrainJob, out: Path) -> Any:
     return torch_trainer(job, run_config, history=str(out / HISTORY)).fit().checkpoint
 
 
-def torch_trainer(job: TrainJob, run_config: Any, history: str | None) -> Any:
-    """The Ray Train run of a job; `history` names the file that the first worker adds every epoch to."""
+def torch_trainer(job: TrainJob, run_config: Any, history: str | None, **more: Any) -> Any:
+    """The Ray Train run of a job; `history` names the file that the first worker adds every epoch to.
+
+    `more` goes into the arguments of the worker function; `worker` in it replaces `ray_worker`.
+    """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     scaling = job.config.scaling
     return TorchTrainer(
-        ray_worker,
-        train_loop_config={"job": job, "history": history},
+        more.pop("worker", ray_worker),
+        train_loop_config={"job": job, "history": history, **more},
         scaling_config=ray.train.ScalingConfig(num_workers=scaling.num_workers, use_gpu=scaling.use_gpu),
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
         run_config=run_config,
@@ -132,11 +149,12 @@ def ray_worker(arguments: dict[str, Any]) -> None:
     history = arguments["history"]
 
     def report(metrics: dict[str, Any], folder: Path | None) -> None:
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
-        ray.train.report(metrics, checkpoint=checkpoint)
+        # First: an epoch that is in a checkpoint must be in the history, too.
         if rank == 0 and history:
             with open(history, "a") as lines:
                 lines.write(json.dumps(metrics) + "\n")
+        checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
+        ray.train.report(metrics, checkpoint=checkpoint)
 
     checkpoint = ray.train.get_checkpoint()
     device = ray.train.torch.get_device() if job.config.scaling.use_gpu else torch.device("cpu")

@@ -1,11 +1,15 @@
 """From the best weights of a run to its bundle: thresholds are chosen with the predictor that will be deployed."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...models.registry import build_model
 from ..bundle import Bundle, loaded_model, save_bundle
+from ..config import ModelConfig
 from ..evaluate.predict import predict_windows
 from ..evaluate.thresholds import choose_thresholds
 from ..predictor import Predictor
@@ -25,7 +29,7 @@ def write_bundle(job: TrainJob, weights: dict[str, Tensor], metrics: dict[str, A
     """Choose thresholds on the validation split and write the bundle."""
     num_labels = len(job.label_space.labels)
     draft = Bundle(
-        model=job.config.model,
+        model=_with_all_options(job),
         deployed_stream="image",
         label_space=job.label_space,
         thresholds=[0.5] * num_labels,
@@ -41,3 +45,11 @@ def write_bundle(job: TrainJob, weights: dict[str, Tensor], metrics: dict[str, A
     }
     chosen = {"thresholds": thresholds.pop(draft.deployed_stream), "teacher_thresholds": thresholds}
     return save_bundle(folder, draft.model_copy(update=chosen), weights)
+
+
+def _with_all_options(job: TrainJob) -> ModelConfig:
+    """The model with every option spelled out, so that a bundle outlives a change of what its size means."""
+    model = job.config.model
+    with torch.device("meta"):
+        config = build_model(model.name, model.size, len(job.label_space.labels), model.options).config
+    return model.model_copy(update={"options": asdict(config)})  # pyrefly: ignore[bad-argument-type]

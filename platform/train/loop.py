@@ -45,6 +45,27 @@ class TrainJob:
     keep_checkpoints: bool = True
 
 
+class EpochLosses:
+    """Sums the losses of an epoch."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, float] = {}
+        self._sums: Tensor | None = None
+
+    def add(self, terms: dict[str, LossTerm], sums: Tensor) -> None:
+        """`sums` (2, number of terms): of all workers, in one step."""
+        self._weights = {name: term.weight for name, term in terms.items()}
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def means(self) -> dict[str, float]:
+        """`train_<term>` by term, and their weighted sum as `train_loss`."""
+        assert self._sums is not None, "an epoch has steps"
+        totals, counts = self._sums.cpu()
+        means = (totals / counts.clamp(min=1)).tolist()
+        losses = {f"train_{name}": mean for name, mean in zip(self._weights, means, strict=True)}
+        return losses | {"train_loss": sum(w * mean for w, mean in zip(self._weights.values(), means, strict=True))}
+
+
 class TrainingRun:
     """A run on one worker, from its first batch to its last report."""
 
@@ -53,6 +74,7 @@ class TrainingRun:
         config = self.config
         torch.manual_seed(config.seed)
         model = build_model(config.model.name, config.model.size, len(job.label_space.labels), config.model.options)
+        self.objective = config.objective.build()
         self.model = worker.prepare(model.to(memory_format=torch.channels_last))
         self.average = self._moving_average()
         self.optimizer = build_optimizer(config.optimizer, self.model)
@@ -92,54 +114,47 @@ class TrainingRun:
 
     def _train_epoch(self, stream: RankStream, epoch: int) -> dict[str, float]:
         self.model.train()
-        sums, seconds_waited, asked = torch.zeros(0), 0.0, time.monotonic()
-        started = asked
-        names: list[str] = []
+        started = asked = time.monotonic()
+        seconds_waited = 0.0
+        losses = EpochLosses()
         for batch in self._batches(stream, self.num_train, epoch):
             seconds_waited += time.monotonic() - asked
-            terms, counts = self._step(batch)
-            names = list(terms)
-            totals = torch.stack([term.total.detach().cpu() for term in terms.values()])
-            step_sums = torch.stack([totals, counts.cpu() / self.worker.world_size])
-            sums = step_sums if not len(sums) else sums + step_sums
+            losses.add(*self._step(batch))
             asked = time.monotonic()
         self.state.records_seen += self.num_train
-        totals, counts = self.worker.sum_over_workers(sums)
-        losses = {f"train_{name}": float(total / count) for name, total, count in zip(names, totals, counts, strict=True)}
         elapsed = asked - started
-        weights = {f"train_{name}": term.weight for name, term in terms.items()}
-        return losses | {
-            "train_loss": sum(weights[name] * loss for name, loss in losses.items()),
+        return losses.means() | {
             "records_per_second": self.num_train / elapsed,
             "data_wait_share": seconds_waited / elapsed,
         }
 
     def _step(self, batch: EcgBatch) -> tuple[dict[str, LossTerm], Tensor]:
-        """One optimiser step; the terms of this worker and their counts over all workers."""
+        """One optimiser step; this worker's terms, and (2, number of terms) their sums and counts over all workers."""
         rate = learning_rate_at(self.state.step, self.steps_per_epoch * self.config.epochs, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast():
             prediction = self.model(batch)
-        terms = loss_terms(prediction, batch, self.config.objective.build())
-        counts = self.worker.sum_over_workers(torch.stack([term.count for term in terms.values()]))
-        loss = weighted_total(terms, counts, self.worker.world_size)
+        terms = loss_terms(prediction, batch, self.objective)
+        own = [torch.stack([getattr(term, part).detach() for term in terms.values()]) for part in ("total", "count")]
+        sums = self.worker.sum_over_workers(torch.stack(own))
+        # Sums and averaged gradients are the same on every worker, so all stop together.
+        self._require_finite(sums, "loss", batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        weighted_total(terms, sums[1], self.worker.world_size).backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        self._require_finite(norm, batch)
+        self._require_finite(norm, "gradient", batch)
         self.optimizer.step()
         self.state.step += 1
         if self.average is not None:
             self.average.update_parameters(unwrapped(self.model))
-        return terms, counts
+        return terms, sums
 
-    def _require_finite(self, norm: Tensor, batch: EcgBatch) -> None:
-        # Gradients are averaged over workers, so every rank sees the same norm and all stop together.
-        if not torch.isfinite(norm):
+    def _require_finite(self, values: Tensor, what: str, batch: EcgBatch) -> None:
+        if not torch.isfinite(values).all():
             raise FloatingPointError(
-                f"loss or gradient is not finite at step {self.state.step}; the records of worker {self.worker.rank} "
-                f"begin with {batch.record_id[:3]}; a lower optimizer.learning_rate or precision fp32 may help"
+                f"the {what} is not finite at step {self.state.step}; the records of worker {self.worker.rank} begin "
+                f"with {batch.record_id[:3]}; a lower optimizer.learning_rate or precision fp32 may help"
             )
 
     def _validate(self, stream: RankStream) -> dict[str, float | None]:

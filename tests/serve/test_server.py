@@ -23,9 +23,9 @@ def test_a_taken_port_is_one_sentence(bundle_folder: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"cannot listen on 127.0.0.1:{port} .*--port"):
-            with running_endpoint(str(bundle_folder), port=port):
-                pass
+        refusal = pytest.raises(UserError, match=rf"cannot listen on 127.0.0.1:{port} .*--port")
+        with refusal, running_endpoint(str(bundle_folder), port=port):
+            pass
 
 
 def test_no_bundle_is_one_sentence(tmp_path: Path):

@@ -51,8 +51,11 @@ def test_a_drawn_page_comes_back_bit_for_bit() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options", "tolerance"),
-    [("PNG", {}, 0), ("BMP", {}, 0), ("TIFF", {}, 0), ("TIFF", {"compression": "tiff_lzw"}, 0)]
-    + [
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
         ("WEBP", {"lossless": True}, 0),
         ("JPEG", {"quality": 95}, 6),
         ("JPEG", {"progressive": True, "quality": 95}, 6),

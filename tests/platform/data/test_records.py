@@ -67,7 +67,7 @@ def test_missing_leads_are_marked_where_they_are_allowed(ecg):
 
 def test_a_sample_without_a_value_names_its_lead(ecg):
     ecg[7, 100] = np.nan
-    with pytest.raises(RecordError, match="folder/a.hea .* lead V2") as error:
+    with pytest.raises(RecordError, match=r"folder/a.hea .* lead V2") as error:
         record_of(ecg)
     assert error.value.reason == "nan_samples"
 

@@ -74,7 +74,7 @@ def test_no_records_and_nan_scores() -> None:
     assert result.macro.auroc is None and result.micro.f1 is None and len(result.left_out) == 4
     probability, target, known = random_predictions(1)
     probability[3, 0], known[3, 0] = np.nan, True
-    with pytest.raises(ValueError, match="1 of .* scores are NaN"):
+    with pytest.raises(ValueError, match=r"1 of .* scores are NaN"):
         macro_auroc(probability, target, known)
 
 

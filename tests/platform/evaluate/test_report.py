@@ -71,7 +71,7 @@ def sample(**changes: object) -> ReportData:
         ),
         "timings_s": {"Shards": 4.0, "Training": 95.0},
     }
-    return ReportData(**(parts | changes))  # type: ignore[arg-type]
+    return ReportData(**(parts | changes))
 
 
 def test_the_page_holds_every_part_and_loads_nothing() -> None:

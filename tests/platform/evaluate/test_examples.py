@@ -1,0 +1,126 @@
+"""The pages of a report: a typical right reading of each label, and the surest mistakes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from vizecg.platform.bundle import read_facts
+from vizecg.platform.data.dataset_info import shard_files
+from vizecg.platform.data.splits import SPLITS
+from vizecg.platform.evaluate.examples import choose_examples, example_pages
+from vizecg.platform.evaluate.predict import Predictions
+
+THRESHOLDS = [0.5, 0.3]
+
+
+def predictions_of(*records: tuple[list[float], list[float], list[bool]]) -> Predictions:
+    """Records as (probability, target, known), each by label."""
+    probability, target, known = (np.array(part) for part in zip(*records, strict=True))
+    other = 1 - probability
+    return Predictions(
+        record_id=[f"r{n}" for n in range(len(records))],
+        probability={"fused": other.astype(np.float32), "image": probability.astype(np.float32)},
+        target=target.astype(np.float32),
+        known=known.astype(bool),
+    )
+
+
+def chosen_of(predictions: Predictions, thresholds: list[float] | None = None) -> list[int]:
+    return choose_examples(predictions, SimpleNamespace(deployed_stream="image", thresholds=thresholds or THRESHOLDS))
+
+
+KNOWN = [True, True]
+
+
+def test_the_typical_right_reading_of_each_label_then_the_worst_mistakes() -> None:
+    predictions = predictions_of(
+        ([0.95, 0.1], [1, 0], KNOWN),  # Right, and the surest of label 0.
+        ([0.80, 0.1], [1, 0], KNOWN),  # Right, the median of label 0.
+        ([0.60, 0.1], [1, 0], KNOWN),  # Right, the least sure of label 0.
+        ([0.10, 0.35], [0, 1], KNOWN),  # Right for label 1, whose threshold is lower.
+        ([0.70, 0.1], [0, 0], KNOWN),  # Wrong by 0.7.
+        ([0.02, 0.1], [1, 0], KNOWN),  # Wrong by 0.98.
+        ([0.10, 0.9], [0, 0], KNOWN),  # Wrong by 0.9.
+        ([0.55, 0.1], [0, 0], KNOWN),  # Wrong by 0.55: the fourth mistake is left out.
+        ([0.99, 0.9], [1, 0], KNOWN),  # Right for label 0, but wrong for the other: no right reading.
+    )
+
+    chosen = chosen_of(predictions)
+
+    assert chosen[:2] == [1, 3]
+    assert [n for n in chosen[2:]] == [5, 6, 8] or [n for n in chosen[2:]] == [5, 8, 6]
+
+
+def test_what_is_unknown_is_neither_right_nor_wrong() -> None:
+    predictions = predictions_of(
+        ([0.9, 0.9], [1, 0], [True, False]),  # Right: nobody knows about label 1.
+        ([0.9, 0.1], [0, 0], [False, True]),  # No mistake: nobody knows about label 0.
+        ([0.9, 0.1], [1, 1], [False, False]),  # Nothing is known.
+    )
+
+    assert chosen_of(predictions) == [0]
+
+
+def test_no_record_is_shown_twice() -> None:
+    predictions = predictions_of(
+        ([0.9, 0.9], [1, 1], KNOWN),
+        ([0.7, 0.8], [1, 1], KNOWN),
+    )
+
+    assert sorted(chosen_of(predictions)) == [0, 1]
+
+
+def test_a_probability_at_the_threshold_is_positive() -> None:
+    assert chosen_of(predictions_of(([0.5, 0.25], [1, 0], KNOWN)), [0.5, 0.5]) == [0]
+
+
+def test_without_right_readings_only_mistakes() -> None:
+    assert chosen_of(predictions_of(([0.9, 0.1], [0, 1], KNOWN), ([0.1, 0.0], [0, 0], KNOWN))) == [0]
+
+
+def test_the_page_of_an_example_is_the_one_in_the_shards(make_bundle, small_dataset: Path, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    bundle = read_facts(tmp_path / "bundle")
+    stored = [
+        row
+        for split in SPLITS
+        for file in shard_files(small_dataset, split)
+        for row in pq.read_table(file, columns=["record_id", "page"]).to_pylist()
+    ]
+    rng = np.random.default_rng(0)
+    target = (rng.random((64, 7)) < 0.2).astype(np.float32)
+    known = rng.random((64, 7)) < 0.7
+    predictions = Predictions(
+        record_id=[row["record_id"] for row in stored],
+        probability={"image": np.where(rng.random((64, 7)) < 0.02, 1 - target, target).astype(np.float32)},
+        target=target,
+        known=known,
+    )
+
+    examples = example_pages(bundle, predictions, small_dataset, "all")
+
+    pages = {row["record_id"]: row["page"] for row in stored}
+    assert len(examples) > 3
+    assert len({example.title for example in examples}) == len(examples)
+    for example in examples:
+        row = predictions.record_id.index(example.title)
+        assert example.page == pages[example.title]
+        assert list(example.thresholds.values()) == bundle.thresholds
+        assert list(example.probabilities.values()) == pytest.approx(predictions.probability["image"][row].tolist())
+        assert list(example.truth.values()) == [
+            bool(target[row, k]) if known[row, k] else None for k in range(len(bundle.label_space.keys))
+        ]
+
+
+def test_no_example_reads_no_page(make_bundle, small_dataset: Path, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    bundle = read_facts(tmp_path / "bundle")
+    nothing = Predictions(
+        record_id=["r0"], probability={"image": np.zeros((1, 7), np.float32)},
+        target=np.zeros((1, 7), np.float32), known=np.zeros((1, 7), bool),
+    )  # fmt: skip
+
+    assert example_pages(bundle, nothing, small_dataset, "test") == ()
