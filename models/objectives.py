@@ -78,8 +78,7 @@ def _classification_loss(logits: Tensor, target: Tensor, config: ObjectiveConfig
     if config.classification == "bce":
         pos_weight = torch.tensor(config.pos_weight, device=logits.device, dtype=logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=pos_weight)
-    # Not down to zero: there a power below 1 has an infinite slope, whose product with the clamp's is not a number.
-    shifted = (torch.sigmoid(logits) - 0.05).clamp(min=1e-8)
+    shifted = (torch.sigmoid(logits) - 0.05).clamp(min=0)
     positive = target * F.logsigmoid(logits)
     negative = (1 - target) * shifted**config.focusing_negative * torch.log1p(-shifted)
     return -(positive + negative)

@@ -44,5 +44,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """The metrics of every epoch; an epoch that was done again after a failure counts once, the last time."""
     if not path.exists():
         return []
-    epochs = {line["epoch"]: line for line in map(json.loads, path.read_text().splitlines())}
+    whole_lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    epochs = {row["epoch"]: row for row in map(json.loads, whole_lines)}
     return [epochs[epoch] for epoch in sorted(epochs)]

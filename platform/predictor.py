@@ -37,20 +37,20 @@ class Predictor:
         """An encoded image -> uint8 RGB (3, H, W) as the model sees it; PageError where it is none."""
         return prepare(data, self.bundle.page)
 
-    def predict(self, pages: np.ndarray) -> np.ndarray:
+    def predict_pages(self, pages: np.ndarray) -> np.ndarray:
         """uint8 RGB (B, 3, H, W) -> probabilities float32 (B, K)."""
         with torch.inference_mode():
             logits = self._model.forward_deployed(torch.from_numpy(pages).to(self.device))  # pyrefly: ignore[not-callable]
             return torch.sigmoid(logits.float()).cpu().numpy()
 
     def predict_streams(self, batch: EcgBatch) -> dict[str, np.ndarray]:
-        """Paired records -> probabilities (B, K) by stream; the deployed stream's are those of `predict`."""
+        """Paired records -> probabilities (B, K) by stream; the deployed stream's are those of `predict_pages`."""
         with torch.inference_mode():
             logits = self._model(batch.to(self.device)).logits
             return {stream: torch.sigmoid(values.float()).cpu().numpy() for stream, values in logits.items()}
 
-    def predict_image(self, image: bytes | str | Path) -> dict[str, float]:
+    def predict(self, image: bytes | str | Path) -> dict[str, float]:
         """Probability by label key for one picture, given as bytes or path."""
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        (probabilities,) = self.predict(self.prepare(data)[None])
+        (probabilities,) = self.predict_pages(self.prepare(data)[None])
         return {label.key: float(p) for label, p in zip(self.bundle.label_space.labels, probabilities, strict=True)}

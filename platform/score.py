@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .bundle import Bundle, read_facts
+from .bundle import Bundle, check_bundle
 from .data.batches import RowGroup, read_row_group
 from .data.dataset_info import INFO_FILE, read_row_index
 from .data.splits import SPLITS
@@ -63,7 +63,7 @@ def score_pages(
     Raises:
         UserError: no bundle, nothing to score, or OUT holds scores of another bundle or another input.
     """
-    facts = read_facts(bundle)
+    facts = check_bundle(bundle)
     parts = list(find_parts(Path(source)))
     out = Path(out).absolute()
     _claim(out, facts, source, parts)
@@ -179,7 +179,7 @@ class PartScorer:
         accepted = {n: page for n, page in enumerate(prepared) if isinstance(page, np.ndarray)}
         probability = np.full((len(ids), len(bundle.label_space.labels)), np.nan, np.float32)
         if accepted:
-            probability[list(accepted)] = self._predictor.predict(np.stack(list(accepted.values())))
+            probability[list(accepted)] = self._predictor.predict_pages(np.stack(list(accepted.values())))
         missing = np.isnan(probability)
         errors = [page if isinstance(page, PageError) else None for page in prepared]
         findings = [

@@ -52,7 +52,7 @@ class PageReader:
         started = time.perf_counter()
         page = self._predictor.prepare(data)
         decoded = time.perf_counter()
-        (probabilities,) = self._predictor.predict(page[None])
+        (probabilities,) = self._predictor.predict_pages(page[None])
         predicted = time.perf_counter()
         timing = Timing(decode=round(1e3 * (decoded - started), 2), predict=round(1e3 * (predicted - decoded), 2))
         return self._results(probabilities), timing
@@ -71,7 +71,7 @@ class PageReader:
         # On every thread: the first prediction of a thread sets up its own buffers and takes several times as long.
         spec = self._predictor.bundle.page
         blank = np.full((1, 3, spec.height_px, spec.width_px), 255, np.uint8)
-        for done in [self._pool.submit(self._predictor.predict, blank) for _ in range(self._args.num_workers)]:
+        for done in [self._pool.submit(self._predictor.predict_pages, blank) for _ in range(self._args.num_workers)]:
             done.result()
 
 

@@ -91,6 +91,27 @@ def test_gradients_reach_every_parameter(make_batch, make_model, size: str, name
     assert any("cmam" in key for key in gradients) == options["use_cmam"]
 
 
+@pytest.mark.parametrize(
+    ("stream", "learns"),
+    [
+        ("image", {"page_encoder", "page_smam", "image_head"}),
+        ("signal", {"signal_encoder", "signal_smam", "signal_head"}),
+        (
+            "fused",
+            {"page_encoder", "page_smam", "page_cmam", "signal_encoder", "signal_smam", "signal_cmam", "fused_head"},
+        ),
+    ],
+)
+def test_what_each_head_teaches(make_batch, make_model, stream: str, learns: set[str]) -> None:
+    model = make_model({"attention_depth": 2}).train()
+    alone = {name: float(name == stream) for name in ("image", "signal", "fused")}
+
+    gradients = gradients_of(model, loss_of(model, make_batch(), ObjectiveConfig(lambda_kd=0, head_weights=alone)))
+
+    assert {key.split(".")[0] for key, g in gradients.items() if g.any()} == learns
+    assert [key for key, g in gradients.items() if key.split(".")[0] in learns and not g.any()] == []
+
+
 def test_gradients_reach_every_round(make_batch, make_model) -> None:
     model = make_model({"attention_depth": 3, "cross_in_image_path": True}).train()
 

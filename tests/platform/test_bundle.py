@@ -53,7 +53,9 @@ def test_round_trip_gives_the_same_predictions_bit_for_bit(make_bundle, tmp_path
     assert facts == written
     assert not model.training
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    assert np.array_equal(Predictor(facts, model).predict(pages), Predictor(written, original).predict(pages))
+    assert np.array_equal(
+        Predictor(facts, model).predict_pages(pages), Predictor(written, original).predict_pages(pages)
+    )
 
 
 def test_the_same_model_has_the_same_hash_wherever_it_lies(make_bundle, tmp_path: Path) -> None:

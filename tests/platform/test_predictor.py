@@ -31,22 +31,22 @@ def pages() -> np.ndarray:
 
 
 def test_a_batch_is_its_pages(predictor: Predictor, pages: np.ndarray) -> None:
-    whole = predictor.predict(pages)
+    whole = predictor.predict_pages(pages)
 
     assert whole.shape == (8, 7)
     assert whole.dtype == np.float32
     assert ((whole > 0) & (whole < 1)).all()
     assert np.ptp(whole, axis=0).min() > 1e-4
     for size in (1, 3):
-        parts = [predictor.predict(pages[start : start + size]) for start in range(0, 8, size)]
+        parts = [predictor.predict_pages(pages[start : start + size]) for start in range(0, 8, size)]
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6)
 
 
 def test_eight_threads_at_once(predictor: Predictor, pages: np.ndarray) -> None:
-    expected = [predictor.predict(page[None]) for page in pages]
+    expected = [predictor.predict_pages(page[None]) for page in pages]
 
     with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(predictor.predict, [page[None] for page in pages] * 8))
+        got = list(pool.map(predictor.predict_pages, [page[None] for page in pages] * 8))
 
     for n, answer in enumerate(got):
         np.testing.assert_allclose(answer, expected[n % 8], rtol=0, atol=1e-6)
@@ -67,24 +67,24 @@ def test_every_stream_and_the_deployed_one_agree(predictor: Predictor, pages: np
     streams = predictor.predict_streams(batch)
 
     assert set(streams) == {"image", "signal", "fused"}
-    np.testing.assert_allclose(streams["image"], predictor.predict(pages), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(streams["image"], predictor.predict_pages(pages), rtol=0, atol=1e-6)
 
 
 def test_a_picture_as_bytes_or_path(predictor: Predictor, pages: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "page.png").write_bytes(cv2.imencode(".png", pages[0].transpose(1, 2, 0)[:, :, ::-1])[1].tobytes())
     data = (tmp_path / "page.png").read_bytes()
 
-    by_bytes, by_path = predictor.predict_image(data), predictor.predict_image(tmp_path / "page.png")
+    by_bytes, by_path = predictor.predict(data), predictor.predict(tmp_path / "page.png")
 
     assert np.array_equal(predictor.prepare(data), pages[0])
-    assert by_bytes == by_path == predictor.predict_image(str(tmp_path / "page.png"))
+    assert by_bytes == by_path == predictor.predict(str(tmp_path / "page.png"))
     assert list(by_bytes) == list(predictor.bundle.label_space.keys)
-    np.testing.assert_allclose(list(by_bytes.values()), predictor.predict(pages[:1])[0], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(list(by_bytes.values()), predictor.predict_pages(pages[:1])[0], rtol=0, atol=1e-7)
 
 
 def test_what_is_no_picture(predictor: Predictor) -> None:
     with pytest.raises(PageError):
-        predictor.predict_image(b"no picture")
+        predictor.predict(b"no picture")
 
 
 def test_no_bundle(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_predictor_with_findings_by_threshold(
     labels, thresholds = predictor.bundle.label_space.keys, predictor.bundle.thresholds
     scored = [row for row in read_scores(tmp_path / "out").to_pylist() if row["status"] == "scored"]
     for row in scored:
-        expected = predictor.predict_image(row["id"])
+        expected = predictor.predict(row["id"])
         assert {key: row[f"p_{key}"] for key in labels} == pytest.approx(expected, abs=1e-5)
         positive = [key for key, least in zip(labels, thresholds, strict=True) if row[f"p_{key}"] >= least]
         assert row["findings"] == positive

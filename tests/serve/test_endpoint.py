@@ -24,7 +24,7 @@ def probabilities(response: httpx.Response) -> list[float]:
 
 
 def expected(predictor: Predictor, page: bytes) -> list[float]:
-    return predictor.predict(predictor.prepare(page)[None])[0].tolist()
+    return predictor.predict_pages(predictor.prepare(page)[None])[0].tolist()
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> Problem:

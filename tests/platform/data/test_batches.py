@@ -145,6 +145,26 @@ def test_shuffling_mixes_files_and_moves_rows() -> None:
     assert places != sorted(places)
 
 
+def test_every_epoch_deals_row_groups_anew() -> None:
+    groups = groups_of([10] * 32)
+
+    dealt = [
+        [{row.rsplit(":", 1)[0] for row in lane} for lane in lanes_of(epoch_plan(groups, 0, epoch, 10))]
+        for epoch in range(2)
+    ]
+
+    assert dealt[0] != dealt[1]
+
+
+def test_every_window_is_shuffled_in_a_way_of_its_own() -> None:
+    plan = epoch_plan([RowGroup("a", 0, 8 * 4 * 12)], 0, 0, 12)
+    places = [[int(row.split(":")[2]) for row in rows_of_window(window)] for lane in plan for window in lane]
+
+    ways = {tuple(place - min(window) for place in window) for window in places}
+
+    assert len(places) == len(ways) == 32
+
+
 @pytest.mark.parametrize(("batch_size", "world_size"), [(8, 1), (16, 2), (24, 3), (32, 4), (64, 8), (64, 16), (48, 6)])
 def test_ranks_share_the_lanes_without_rest(batch_size: int, world_size: int) -> None:
     share = batch_size // NUM_LANES

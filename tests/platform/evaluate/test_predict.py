@@ -38,7 +38,7 @@ def test_ray_this_process_and_single_pages_agree(small_dataset: Path, bundle: Pa
 
     on_ray = predict_split(bundle, small_dataset, "all", num_actors=2)
     here = predict_windows(predictor, groups_of(small_dataset, SPLITS))
-    single = np.concatenate([predictor.predict(predictor.prepare(row["page"])[None]) for row in stored])
+    single = np.concatenate([predictor.predict_pages(predictor.prepare(row["page"])[None]) for row in stored])
 
     assert len(stored) == 64
     assert on_ray.record_id == here.record_id == [row["record_id"] for row in stored]
