@@ -21,8 +21,6 @@ def start_ray(min_cpus: int = 2) -> None:
 
     # Read by worker processes, so they have to be in place before any starts.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Ray's C++ side writes to the terminal of whoever calls, about actors that will never need their arguments again.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not ray.is_initialized():
         ray.init(**_init_arguments(min_cpus))
     available = int(ray.cluster_resources().get("CPU", 0))

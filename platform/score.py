@@ -32,6 +32,7 @@ from .ray_session import start_ray
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 PAGES_PER_PART = 256
 _BATCH_PAGES = 32
+_PREDICTOR_LIVES = 3
 
 OnProgress = Callable[[int, int], None]
 """Called with pages done and pages in all."""
@@ -67,15 +68,28 @@ def score_pages(
     parts = list(find_parts(Path(source)))
     out = Path(out).absolute()
     _claim(out, facts, source, parts)
-    missing = [part for part in parts if not _file_of(out, part).exists()]
-    done, total = sum(p.num_pages for p in parts) - sum(p.num_pages for p in missing), sum(p.num_pages for p in parts)
-    for pages in _scored(missing, bundle, out, num_actors):
-        done += pages
-        if on_progress:
-            on_progress(done, total)
+    _score_missing(parts, bundle, out, num_actors, on_progress or (lambda done, total: None))
     summary = _summary([_file_of(out, part) for part in parts], facts)
     write_atomically(out / "summary.json", json.dumps(summary, indent=2))
     return summary
+
+
+def _score_missing(parts: list[Part], bundle: Path | str, out: Path, num_actors: int, on_progress: OnProgress) -> None:
+    """Score until no part is missing; a predictor that dies costs the parts it had in hand, and is started again."""
+    from ray.exceptions import ActorDiedError
+
+    total = sum(part.num_pages for part in parts)
+    for lives_left in reversed(range(_PREDICTOR_LIVES)):
+        missing = [part for part in parts if not _file_of(out, part).exists()]
+        done = total - sum(part.num_pages for part in missing)
+        try:
+            for pages in _scored(missing, bundle, out, num_actors):
+                done += pages
+                on_progress(done, total)
+            return
+        except ActorDiedError:
+            if not lives_left:
+                raise
 
 
 def find_parts(source: Path) -> Iterator[Part]:
@@ -135,6 +149,8 @@ def _scored(parts: list[Part], bundle: Path | str, out: Path, num_actors: int) -
         fn_constructor_args=(str(bundle), num_actors),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=num_actors),
+        # Restarted by `_score_missing`: where Ray restarts an actor itself it greets every run with an error message.
+        max_restarts=0,
     )
     for batch in dataset.iter_batches(batch_size=None):
         yield int(batch["pages"].sum())

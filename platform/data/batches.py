@@ -4,16 +4,19 @@
 lane within windows. A step takes batch/8 rows from every lane; workers share the lanes of a step. So the rows of every
 step are the same for any number of workers, and a run is continued from (epoch, records seen).
 
-Every worker reads its own windows with a Ray Data pipeline of its own: `streaming_split` guarantees no order and with
-`equal=True` drops rows. One pipeline lasts the whole run: only the first batch waits for its start.
+Every worker reads its own windows, by Ray tasks a few windows ahead. `streaming_split` guarantees no order and with
+`equal=True` drops rows. A Ray Data pipeline in each worker keeps the order, but its executor is a thread of the worker,
+and while the pipeline waits for training it spins and holds the interpreter: it halved the speed of two workers on two
+hyperthreads, and its first batch came 4 s later (Ray 2.60, measured).
 
 Shapes: B records of one worker's share, K labels, L = 12 leads, T samples, H x W pixels.
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +26,10 @@ from ..config import NUM_LANES
 from .dataset_info import filesystem_of
 
 COLUMNS = ("record_id", "page", "signal", "signal_known", "lead_present", "valid_samples", "codes", "code_set")
+
+
+_WINDOWS_AHEAD = NUM_LANES
+"""One of every lane: the first step of an epoch needs them all."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def rank_lanes(rank: int, world_size: int, batch_size: int) -> dict[int, tuple[i
 
 
 def read_window(table: pa.Table) -> pa.Table:
-    """Ray Data task: one row with a window's JSON -> the window's records, with their lane."""
+    """Ray task: one row with a window's JSON -> the window's records, with their lane."""
     window = Window(**json.loads(table["window"][0].as_py()))
     parts = [_row_group(file, group).slice(first, end - first) for file, group, first, end in window.slices]
     rows = pa.concat_tables(parts)
@@ -132,17 +139,16 @@ def _row_group(file: str, group: int) -> pa.Table:
 
 
 def ray_reader(windows: list[Window]) -> Iterator[pa.Table]:
-    """The records of every window in turn, read ahead of their use by a Ray Data pipeline."""
+    """The records of every window in turn, read ahead of their use by Ray tasks."""
     import ray
 
-    from ..ray_session import quiet_ray_data
-
-    quiet_ray_data()
-    rows = [as_row(window) for window in windows]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        read_window, batch_size=1, batch_format="pyarrow", compute=ray.data.TaskPoolStrategy(size=1)
-    )
-    yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    task = ray.remote(num_cpus=1)(read_window)
+    waiting = (task.remote(pa.Table.from_pylist([as_row(window)])) for window in windows)
+    ahead = deque(islice(waiting, _WINDOWS_AHEAD))
+    while ahead:
+        rows = ray.get(ahead.popleft())
+        ahead.extend(islice(waiting, 1))
+        yield rows
 
 
 class RankStream:

@@ -59,6 +59,7 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
             batch_size=_BATCH_ROWS,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=num_actors),
+            max_restarts=0,
         )
     )
     return _joined(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))

@@ -22,6 +22,7 @@ from .worker import Worker
 
 OnEpoch = Callable[[dict[str, Any]], None]
 RUN_NAME = "checkpoints"
+MARKER = "run.json"
 
 
 def train_model(
@@ -38,8 +39,8 @@ def train_model(
     """
     out = Path(out).absolute()
     job = make_job(shards, config)
-    if restart and out.exists():
-        shutil.rmtree(out)
+    if restart:
+        _clear(out)
     if _claim(out, job):
         return out / "bundle"
     start_ray(min_cpus=cpus_of_training(config))
@@ -94,7 +95,7 @@ def _identity(config: TrainConfig, label_space: LabelSpace, info: DatasetInfo) -
 
 def _claim(out: Path, job: TrainJob) -> bool:
     """Mark OUT as this run's; true where the run is finished already."""
-    marker = out / "run.json"
+    marker = out / MARKER
     if marker.exists() and json.loads(marker.read_text())["identity"] != job.identity:
         raise UserError(
             f"{out}: holds a run with another configuration or other shards (see its run.json); "
@@ -104,6 +105,14 @@ def _claim(out: Path, job: TrainJob) -> bool:
     facts = {"identity": job.identity, "shards": job.shards, "config": job.config.model_dump(mode="json")}
     write_atomically(marker, json.dumps(facts, indent=2))
     return (out / "bundle" / FACTS).exists()
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left, and nothing else: OUT may be anybody's folder."""
+    for name in ("bundle", RUN_NAME):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (MARKER, HISTORY):
+        (out / name).unlink(missing_ok=True)
 
 
 def _fit(job: TrainJob, out: Path) -> Any:

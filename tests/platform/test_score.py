@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,30 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     assert begun[0] > 6 and kept.stat().st_mtime_ns == before, "finished parts are not done again"
     assert json.loads((out / "summary.json").read_text()) == whole
     assert len({row["id"] for row in read_scores(out).to_pylist()}) == 12
+
+
+def test_a_predictor_that_is_killed_costs_no_page(
+    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "PAGES_PER_PART", 1)
+    killed: list[int] = []
+
+    def kill_once(done: int, total: int) -> None:
+        if not killed:
+            killed.extend(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_predictor(pid))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    summary = score_pages(bundle_folder, folder, tmp_path / "out", on_progress=kill_once)
+    assert killed and summary["pages"] == 12
+    assert len({row["id"] for row in read_scores(tmp_path / "out").to_pylist()}) == 12
+
+
+def is_predictor(pid: int) -> bool:
+    try:
+        return b"PartScorer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def test_wrong_input_is_one_sentence(bundle_folder: Path, folder: Path, tmp_path: Path) -> None:
