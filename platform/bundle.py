@@ -50,6 +50,8 @@ class Bundle(BaseModel):
     """What computed the probabilities that the thresholds were chosen on."""
     metrics: dict[str, float | None] = {}
     """On the validation split."""
+    sampling_rate_hz: float | None = None
+    """Of the signals in training; only the streams that read signals care."""
     dataset_fingerprint: str = ""
     train_config: TrainConfig
     content_hash: str = ""

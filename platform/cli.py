@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from .. import __version__
 from .errors import PageError, RecordError, UserError
@@ -13,23 +14,39 @@ app = App(name="vizecg", version=__version__, help="From archives of 12-lead ECG
 
 Set = Annotated[list[str] | None, Parameter(name="--set", negative=(), help="key=value over the file, repeatable.")]
 
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+
 Others = Annotated[list[Path] | None, Parameter(negative=())]
 
 
 def main() -> None:
     """Entry point: a user's mistake ends with one sentence and status 2."""
     try:
+        _refuse_uris(sys.argv[1:])
         app()
     except (UserError, PageError, RecordError) as error:
         print(f"vizecg: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        # A full disk, a folder without permission: nothing that a stack trace explains better.
+        print(f"vizecg: {error.strerror or error}: {error.filename or 'the file system'}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("vizecg: stopped; the same command goes on where this one was", file=sys.stderr)
         sys.exit(130)
 
 
+def _refuse_uris(arguments: list[str]) -> None:
+    # As a path "s3://bucket" is a local folder called "s3:", and would be made.
+    for argument in arguments:
+        if "://" in argument:
+            raise UserError(f"{argument}: object stores cannot be named here yet; mount it, and give the local path")
+
+
 @app.command
-def demo(out: Path = Path("demo"), *, archive: Path | None = None, records: int = 600, search: bool = False) -> None:
+def demo(out: Path = Path("demo"), *, archive: Path | None = None, records: Count = 600, search: bool = False) -> None:
     """The whole way: archive, shards, training, evaluation, scoring, one request to the endpoint, a report.
 
     Parameters
@@ -51,7 +68,7 @@ def demo(out: Path = Path("demo"), *, archive: Path | None = None, records: int 
 
 
 @app.command
-def practice(out: Path, *, records: int = 600, seed: int = 1, sampling_rate_hz: int = 500) -> None:
+def practice(out: Path, *, records: Count = 600, seed: int = 1, sampling_rate_hz: int = 500) -> None:
     """Write the practice archive: simulated, labelled 12-lead ECGs as WFDB.
 
     Parameters
@@ -174,7 +191,7 @@ def tune(shards: Path, out: Path, *, config: Path) -> None:
 
 
 @app.command
-def evaluate(bundle: Path, shards: Path, out: Path, *, split: str = "test", actors: int = 1) -> None:
+def evaluate(bundle: Path, shards: Path, out: Path, *, split: str = "test", actors: Count = 1) -> None:
     """Metrics of a bundle on shards: metrics.json, metrics.md, report.html.
 
     Parameters
@@ -200,7 +217,7 @@ def evaluate(bundle: Path, shards: Path, out: Path, *, split: str = "test", acto
 
 
 @app.command
-def score(bundle: Path, source: Path, out: Path, *, actors: int = 1) -> None:
+def score(bundle: Path, source: Path, out: Path, *, actors: Count = 1) -> None:
     """Score pages (a folder of pictures, one picture, or shards) into Parquet. The same command goes on.
 
     Parameters
@@ -224,7 +241,7 @@ def score(bundle: Path, source: Path, out: Path, *, actors: int = 1) -> None:
 
 
 @app.command
-def serve(bundle: Path, *, host: str = "127.0.0.1", port: int = 8000, replicas: int = 1) -> None:
+def serve(bundle: Path, *, host: str = "127.0.0.1", port: Port = 8000, replicas: Count = 1) -> None:
     """Serve a bundle over HTTP, with a web page, until Ctrl-C.
 
     Parameters

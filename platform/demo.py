@@ -37,6 +37,7 @@ from .train.driver import cpus_of_training, train_model
 EXAM_RECORDS = 1000
 NUM_PICTURES = 24
 _PAGE = {"width_px": 320, "height_px": 240}
+_MARKER = ".vizecg-demo"
 _MADE = ("archive", "shards", "exam", "exam-shards", "search", "run", "evaluation", "pages", "scores")
 
 
@@ -68,6 +69,8 @@ def run_demo(
         UserError: as the verbs do, or `out` holds what no demo made.
     """
     out = Path(out).absolute()
+    if archive is not None and Path(archive).absolute().is_relative_to(out):
+        raise UserError(f"{archive} lies inside {out}, which the demo clears; choose another OUT")
     _make_room(out)
     steps, config = Steps(), load_config(_shipped("vizecgnet.smoke.yaml"))
     with steps.step("Starting Ray"):
@@ -102,11 +105,14 @@ def run_demo(
 
 
 def _make_room(out: Path) -> None:
-    if strange := sorted(path.name for path in out.glob("*") if path.name not in _MADE):
-        raise UserError(f"{out}: holds {strange[0]!r}, which no demo made; choose an empty folder")
-    for name in _MADE:
-        shutil.rmtree(out / name, ignore_errors=True)
+    """An empty OUT; what stands there is removed only if a demo made it."""
+    if out.exists() and any(out.iterdir()):
+        if not (out / _MARKER).exists():
+            raise UserError(f"{out}: is not empty, and no demo made it; choose another folder")
+        for name in _MADE:
+            shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).write_text("Made by `vizecg demo`, which clears this folder when it runs here again.\n")
 
 
 def _shipped(name: str) -> Path:

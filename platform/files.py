@@ -1,8 +1,12 @@
 """Writing so that a reader sees the old file or the new one, never a half."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from .errors import UserError
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -12,3 +16,26 @@ def write_atomically(path: Path, data: str | bytes) -> None:
         file.write(data.encode() if isinstance(data, str) else data)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
+
+
+def claim_folder(marker: Path, facts: dict[str, Any], hint: str = "") -> bool:
+    """Mark a folder as the place of the run that `facts["identity"]` names; true where that run was here before.
+
+    Raises:
+        UserError: another run was here, or its marker cannot be read.
+    """
+    was_here = marker.exists()
+    if was_here and _identity_in(marker) != facts["identity"]:
+        choices = f"choose another OUT{', or ' + hint if hint else ''}"
+        raise UserError(f"{marker.parent}: holds a run with another configuration or other input; {choices}")
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(marker, json.dumps(facts, indent=2) + "\n")
+    return was_here
+
+
+def _identity_in(marker: Path) -> str | None:
+    try:
+        facts = json.loads(marker.read_text())
+    except ValueError:
+        return None
+    return facts.get("identity") if isinstance(facts, dict) else None

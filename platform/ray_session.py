@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from typing import Any
 
 from .errors import UserError
@@ -20,11 +21,13 @@ def start_ray(min_cpus: int = 2) -> None:
     import ray
 
     # Read by worker processes, so they have to be in place before any starts.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # Relative paths mean the same in a trial as here.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         ray.init(**_init_arguments(min_cpus))
     available = int(ray.cluster_resources().get("CPU", 0))
-    if available < min_cpus:
+    # A cluster that was joined may grow when it is asked; this machine does not.
+    if available < min_cpus and "RAY_ADDRESS" not in os.environ:
         raise UserError(
             f"this cluster has {available} CPUs and the job needs {min_cpus} at once (workers and the data tasks that "
             "feed them); lower scaling.num_workers or add nodes"
@@ -59,3 +62,23 @@ def quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def actor_pool(dataset: Any, actor: type, num_actors: int, arguments: tuple[Any, ...], **batches: Any) -> Any:
+    """`dataset.map_batches(actor)` on a fixed pool whose actors are not restarted.
+
+    Where Ray restarts an actor itself, it greets every run with an error message about arguments that it will not miss.
+    A caller who wants to survive the death of an actor catches ActorDiedError.
+    """
+    import ray
+
+    with warnings.catch_warnings():
+        # Ray 2.60 names no other way to say max_restarts yet; pyproject.toml keeps us below the version without it.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return dataset.map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            compute=ray.data.ActorPoolStrategy(size=num_actors),
+            max_restarts=0,
+            **batches,
+        )

@@ -7,6 +7,7 @@ goes on with the parts that are missing, and every page is in the output exactly
     OUT/summary.json               counts; written last
 """
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -25,9 +26,9 @@ from .data.batches import RowGroup, read_row_group
 from .data.dataset_info import INFO_FILE, read_row_index
 from .data.splits import SPLITS
 from .errors import PageError, UserError
-from .files import write_atomically
+from .files import claim_folder, write_atomically
 from .predictor import Predictor
-from .ray_session import start_ray
+from .ray_session import actor_pool, start_ray
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 PAGES_PER_PART = 256
@@ -64,8 +65,9 @@ def score_pages(
     Raises:
         UserError: no bundle, nothing to score, or OUT holds scores of another bundle or another input.
     """
+    bundle, source = Path(bundle).absolute(), Path(source).absolute()
     facts = check_bundle(bundle)
-    parts = list(find_parts(Path(source)))
+    parts = list(find_parts(source))
     out = Path(out).absolute()
     _claim(out, facts, source, parts)
     _score_missing(parts, bundle, out, num_actors, on_progress or (lambda done, total: None))
@@ -121,15 +123,25 @@ def _pictures(source: Path) -> Iterable[Path]:
 
 
 def _claim(out: Path, bundle: Bundle, source: Path | str, parts: list[Part]) -> None:
-    """Mark OUT as this run's, so that two models never share a table."""
-    marker = out / "run.json"
-    run = {"bundle_hash": bundle.content_hash, "source": str(source), "pages": sum(part.num_pages for part in parts)}
-    if marker.exists() and json.loads(marker.read_text()) != run:
-        raise UserError(
-            f"{out}: holds scores of another bundle or another input (see its run.json); choose another OUT"
-        )
-    (out / "parts").mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, json.dumps(run, indent=2))
+    """Mark OUT as this run's, so that two models or two inputs never share a table."""
+    identity = hashlib.sha256(bundle.content_hash.encode())
+    for part in parts:
+        stated = [
+            [file, *_size_and_time(Path(file))] for file in (part.row_group[:1] if part.row_group else part.files)
+        ]
+        identity.update(json.dumps([part.number, part.row_group, stated]).encode())
+    claim_folder(
+        out / "run.json", {"identity": identity.hexdigest(), "source": str(source), "bundle": bundle.content_hash}
+    )
+    (out / "parts").mkdir(exist_ok=True)
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:  # A broken link is a page that cannot be read, and says so in its row.
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _file_of(out: Path, part: Part) -> Path:
@@ -144,14 +156,10 @@ def _scored(parts: list[Part], bundle: Path | str, out: Path, num_actors: int) -
 
     start_ray(min_cpus=num_actors + 1)
     rows = [{"part": json.dumps(asdict(part)), "file": str(_file_of(out, part))} for part in parts]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        PartScorer,
-        fn_constructor_args=(str(bundle), num_actors),
+    dataset = actor_pool(
+        ray.data.from_items(rows, override_num_blocks=len(rows)), PartScorer, num_actors, (str(bundle), num_actors),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=num_actors),
-        # Restarted by `_score_missing`: where Ray restarts an actor itself it greets every run with an error message.
-        max_restarts=0,
-    )
+    )  # fmt: skip
     for batch in dataset.iter_batches(batch_size=None):
         yield int(batch["pages"].sum())
 

@@ -5,6 +5,7 @@ own. The plain pattern, a Train run in every trial, costs about a minute of star
 """
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .config import TrainConfig, explain, merge_overrides, parse_config, read_yaml
 from .errors import UserError
-from .files import write_atomically
+from .files import claim_folder, write_atomically
 from .ray_session import start_ray
 
 OnTrial = Callable[[dict[str, Any]], None]
@@ -41,6 +42,10 @@ class Parameter(BaseModel):
             if not low < high or (self.log_uniform and low <= 0):
                 raise ValueError(f"[{low}, {high}] is no range")
         return self
+
+    def candidates(self) -> list[Any]:
+        """All values of a choice, both ends of a range."""
+        return self.choice if self.choice is not None else list(self.uniform or self.log_uniform or ())
 
     def domain(self) -> Any:
         """As Ray Tune samples it."""
@@ -70,6 +75,10 @@ class SearchConfig(BaseModel):
     searcher: Literal["optuna", "random"] = "optuna"
     seed: int = 0
 
+    def first_parameters(self) -> dict[str, Any]:
+        """Any one point of the space."""
+        return {key: parameter.candidates()[0] for key, parameter in self.space.items()}
+
     def trial_config(self, parameters: dict[str, Any]) -> TrainConfig:
         """The configuration of a trial; UserError where a key does not exist."""
         overrides = [f"{key}={json.dumps(value)}" for key, value in parameters.items()]
@@ -82,16 +91,11 @@ def load_search(path: Path | str) -> SearchConfig:
         search = SearchConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error, SearchConfig)}") from None
-    for pick in (min, max):
-        search.trial_config({key: _corner(parameter, pick) for key, parameter in search.space.items()})
+    first = search.first_parameters()
+    for key, parameter in search.space.items():
+        for value in parameter.candidates():
+            search.trial_config({**first, key: value})
     return search
-
-
-def _corner(parameter: Parameter, pick: Callable[..., Any]) -> Any:
-    """One end of a dimension: if both ends make a configuration, what lies between does, too."""
-    if parameter.choice is not None:
-        return parameter.choice[0 if pick is min else -1]
-    return pick(parameter.uniform or parameter.log_uniform)
 
 
 def tune_model(
@@ -104,11 +108,14 @@ def tune_model(
     Raises:
         UserError: the cluster cannot hold a single trial, or no trial finished an epoch.
     """
-    from .train.driver import make_job
+    from .train.driver import make_job, require_both_classes
 
     out = Path(out).absolute()
-    base = search.trial_config({key: _corner(parameter, min) for key, parameter in search.space.items()})
-    make_job(shards, base)
+    base = search.trial_config(search.first_parameters())
+    job = make_job(shards, base)
+    require_both_classes(job)
+    identity = hashlib.sha256((search.model_dump_json() + job.identity).encode()).hexdigest()
+    claim_folder(out / "run.json", {"identity": identity, "search": search.model_dump(mode="json")})
     workers = base.scaling.num_workers
     start_ray(min_cpus=_cpus_of_trial(workers))
     results = _tuner(Path(shards).absolute(), out, search, base, on_trial).fit()
@@ -130,7 +137,7 @@ def _tuner(shards: Path, out: Path, search: SearchConfig, base: TrainConfig, on_
 
     workers = base.scaling.num_workers
     at_once = max(1, int(ray.cluster_resources()["CPU"]) // _cpus_of_trial(workers))
-    trainable = tune.with_parameters(run_trial, search=search, shards=str(shards))
+    trainable = tune.with_parameters(run_trial, search=search, shards=str(shards), trials_at_once=at_once)
     resources: dict[str, float] = {"CPU": 1} if workers == 1 else {"CPU": 0.1}
     if workers == 1 and base.scaling.use_gpu:
         resources["GPU"] = 1
@@ -196,19 +203,19 @@ def _trial_watcher(on_trial: OnTrial | None, metric: str) -> Any:
     return Watcher()
 
 
-def run_trial(parameters: dict[str, Any], search: SearchConfig, shards: str) -> None:
+def run_trial(parameters: dict[str, Any], search: SearchConfig, shards: str, trials_at_once: int) -> None:
     """What Ray Tune runs in the process of a trial."""
     from .train.driver import make_job
 
     config = search.trial_config(parameters)
     job = make_job(shards, config)
     if config.scaling.num_workers == 1:
-        _train_here(job)
+        _train_here(job, trials_at_once)
     else:
         _train_with_workers(job)
 
 
-def _train_here(job: Any) -> None:
+def _train_here(job: Any, trials_at_once: int) -> None:
     import torch
     from ray import tune
 
@@ -216,7 +223,7 @@ def _train_here(job: Any) -> None:
     from .train.loop import TrainingRun
     from .train.worker import Worker
 
-    use_threads(job.config, workers_on_node=2)
+    use_threads(job.config, trials_at_once)
     device = torch.device("cuda" if job.config.scaling.use_gpu else "cpu")
     worker = Worker(rank=0, world_size=1, device=device, report=lambda metrics, folder: tune.report(metrics))
     TrainingRun(replace(job, keep_checkpoints=False), worker).train()

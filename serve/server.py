@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
 
 from ..platform.bundle import load_bundle
@@ -56,7 +57,7 @@ def running_endpoint(bundle: str, *, host: str = "127.0.0.1", port: int = 0, **a
     """
     load_bundle(bundle)  # Here its faults are one sentence; in a replica they would be a failed deployment.
     port = _claim_port(host, port)
-    start_ray(min_cpus=2)
+    start_ray(min_cpus=1 + int(app_args.get("num_replicas", 1)))
     # Not before: both import Ray, which takes seconds that a wrong argument should not cost.
     from ray import serve
 
@@ -73,7 +74,7 @@ def running_endpoint(bundle: str, *, host: str = "127.0.0.1", port: int = 0, **a
             http_options={"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S},
             logging_config={"log_level": "WARNING"},
         )
-        serve.run(build(AppArgs(bundle=str(bundle), **app_args)), name=APPLICATION)
+        serve.run(build(AppArgs(bundle=str(Path(bundle).absolute()), **app_args)), name=APPLICATION)
         _wait_until_ready(reached_at, port)
         yield f"http://{reached_at}:{port}"
     finally:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ..bundle import check_bundle
 from ..data.batches import RowGroup, Window, as_row, epoch_plan, read_window
-from ..data.dataset_info import read_row_index
+from ..data.dataset_info import load_dataset_info, read_row_index
 from ..data.decode import BatchDecoder
 from ..data.splits import SPLITS
 from ..errors import UserError
@@ -42,25 +42,25 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
     """
     import ray
 
-    from ..ray_session import start_ray
+    from ..ray_session import actor_pool, start_ray
 
-    check_bundle(bundle)
+    bundle = Path(bundle).absolute()
+    facts, info = check_bundle(bundle), load_dataset_info(shards)
+    if facts.sampling_rate_hz not in (None, info.sampling_rate_hz):
+        raise UserError(
+            f"{shards}: signals at {info.sampling_rate_hz:g} Hz, and the model learnt from {facts.sampling_rate_hz:g} Hz; "
+            f"write the shards with --sampling-rate-hz {facts.sampling_rate_hz:g}"
+        )
     splits = SPLITS if split == "all" else (split,)
     windows = _windows([RowGroup(*group) for name in splits for group in read_row_index(shards, name)])
     if not windows:
         raise UserError(f"{shards}: the {split} split holds no record; choose another with --split")
     start_ray(min_cpus=num_actors + 1)
-    dataset = (
-        ray.data.from_items([as_row(window) for window in windows], override_num_blocks=len(windows))
-        .map_batches(read_window, batch_size=1, batch_format="pyarrow")
-        .map_batches(
-            SplitPredictor,
-            fn_constructor_args=(str(bundle), num_actors),
-            batch_size=_BATCH_ROWS,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
-            max_restarts=0,
-        )
+    rows = ray.data.from_items([as_row(window) for window in windows], override_num_blocks=len(windows)).map_batches(
+        read_window, batch_size=1, batch_format="pyarrow"
+    )
+    dataset = actor_pool(
+        rows, SplitPredictor, num_actors, (str(bundle), num_actors), batch_size=_BATCH_ROWS, batch_format="pyarrow"
     )
     return _joined(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
 

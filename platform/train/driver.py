@@ -14,7 +14,7 @@ from ..data.dataset_info import DatasetInfo, load_dataset_info, read_row_index
 from ..data.labels import LabelSpace, load_label_space
 from ..data.read_page import PageSpec
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import claim_folder
 from ..history import HISTORY, watch_history
 from ..ray_session import start_ray
 from .loop import TrainingRun, TrainJob
@@ -56,6 +56,7 @@ def cpus_of_training(config: TrainConfig) -> int:
 
 def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
     """Everything the workers need, looked up once; UserError where shards and configuration do not fit."""
+    shards = Path(shards).absolute()
     info = load_dataset_info(shards)
     label_space = load_label_space(config.label_space or info.default_label_space)
     splits = {split: [RowGroup(*group) for group in read_row_index(shards, split)] for split in ("train", "val")}
@@ -70,8 +71,20 @@ def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
     )
     return TrainJob(
         config=config, label_space=label_space, page=page, train=splits["train"], val=splits["val"],
-        identity=_identity(config, label_space, info), dataset_fingerprint=info.fingerprint, shards=str(shards),
+        identity=_identity(config, label_space, info), dataset_fingerprint=info.fingerprint, shards=str(shards), sampling_rate_hz=info.sampling_rate_hz,
     )  # fmt: skip
+
+
+def require_both_classes(job: TrainJob) -> None:
+    """A search ranks trials by AUROC on the validation split; UserError where none of its labels can have one."""
+    info = load_dataset_info(job.shards)
+    counts, total = info.code_counts["val"], info.counts["val"]
+    positives = [sum(counts.get(code, 0) for code in label.codes) for label in job.label_space.labels]
+    if not any(0 < count < total for count in positives):
+        raise UserError(
+            f"{job.shards}: trials cannot be ranked, since among the {total} validation records no label of "
+            f"{job.label_space.name} has both positive and negative ones; use more records or another label_space"
+        )
 
 
 def _check_model(config: TrainConfig, num_labels: int) -> None:
@@ -89,26 +102,21 @@ def _check_model(config: TrainConfig, num_labels: int) -> None:
 
 def _identity(config: TrainConfig, label_space: LabelSpace, info: DatasetInfo) -> str:
     """What a resumed run must share with the run it goes on from: all but the scaling."""
-    facts = [config.model_dump_json(exclude={"scaling"}), label_space.model_dump_json(), info.fingerprint]
+    data = info.fingerprint + info.config.model_dump_json()
+    facts = [config.model_dump_json(exclude={"scaling"}), label_space.model_dump_json(), data]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def _claim(out: Path, job: TrainJob) -> bool:
     """Mark OUT as this run's; true where the run is finished already."""
-    marker = out / MARKER
-    if marker.exists() and json.loads(marker.read_text())["identity"] != job.identity:
-        raise UserError(
-            f"{out}: holds a run with another configuration or other shards (see its run.json); "
-            "choose another OUT, or start over with --restart"
-        )
-    out.mkdir(parents=True, exist_ok=True)
     facts = {"identity": job.identity, "shards": job.shards, "config": job.config.model_dump(mode="json")}
-    write_atomically(marker, json.dumps(facts, indent=2))
-    return (out / "bundle" / FACTS).exists()
+    return claim_folder(out / MARKER, facts, hint="start over with --restart") and (out / "bundle" / FACTS).exists()
 
 
 def _clear(out: Path) -> None:
     """Remove what an earlier run left, and nothing else: OUT may be anybody's folder."""
+    if not (out / MARKER).exists():
+        return
     for name in ("bundle", RUN_NAME):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (MARKER, HISTORY):
@@ -124,7 +132,13 @@ def _fit(job: TrainJob, out: Path) -> Any:
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         failure_config=ray.train.FailureConfig(max_failures=3),
     )
-    return torch_trainer(job, run_config, history=str(out / HISTORY)).fit().checkpoint
+    try:
+        return torch_trainer(job, run_config, history=str(out / HISTORY)).fit().checkpoint
+    except ray.train.WorkerGroupError as error:
+        causes = [cause for cause in error.worker_failures.values() if isinstance(cause, FloatingPointError)]
+        if causes:
+            raise UserError(f"training failed: {causes[0]}") from None
+        raise
 
 
 def torch_trainer(job: TrainJob, run_config: Any, history: str | None, **more: Any) -> Any:

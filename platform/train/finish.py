@@ -35,6 +35,7 @@ def write_bundle(job: TrainJob, weights: dict[str, Tensor], metrics: dict[str, A
         thresholds=[0.5] * num_labels,
         page=job.page,
         metrics={name: value for name, value in metrics.items() if name.startswith("val_")},
+        sampling_rate_hz=job.sampling_rate_hz,
         dataset_fingerprint=job.dataset_fingerprint,
         train_config=job.config,
     )

@@ -42,6 +42,7 @@ class TrainJob:
     """Fingerprint of configuration and data; a checkpoint of another one is refused."""
     shards: str
     dataset_fingerprint: str
+    sampling_rate_hz: float
     keep_checkpoints: bool = True
 
 
@@ -160,6 +161,8 @@ class TrainingRun:
     def _validate(self, stream: RankStream) -> dict[str, float | None]:
         """Macro AUROC by stream on the predictions of all workers together."""
         model = self.evaluated_model().eval()
+        # Every worker has seen other batches, and so has other batch-norm statistics; what is kept is the first one's.
+        self.worker.share_buffers(model)
         parts: list[dict[str, np.ndarray]] = []
         for batch in self._batches(stream, self.num_val, None):
             with torch.inference_mode(), self._autocast():

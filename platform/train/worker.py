@@ -38,6 +38,12 @@ class Worker:
         dist.all_gather_object(gathered, value)
         return gathered
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every worker the first one's buffers."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model on this worker's device, its gradients averaged over workers."""
         model = model.to(self.device)

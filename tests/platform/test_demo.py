@@ -42,8 +42,9 @@ def test_a_real_archive(ray_cluster: None, short: None, real_data: Path, tmp_pat
 
 
 def test_it_never_clears_a_folder_that_no_demo_made(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="thesis"):
+    (tmp_path / "archive").mkdir()
+    with pytest.raises(UserError, match="no demo made it"):
         demo.run_demo(tmp_path)
-    assert (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="lies inside"):
+        demo.run_demo(tmp_path, archive=tmp_path / "archive")
+    assert (tmp_path / "archive").exists()

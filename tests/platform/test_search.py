@@ -37,6 +37,8 @@ def test_a_search_ranks_its_trials_and_train_takes_the_best(practice_shards: Pat
     assert (tmp_path / "search" / "leaderboard.csv").read_text().startswith("val_image_macro_auroc,")
     again = tune_model(practice_shards, tmp_path / "search", make_search())
     assert again == trials, "a finished search is not searched again"
+    with pytest.raises(UserError, match="other input"):
+        tune_model(practice_shards, tmp_path / "search", make_search(num_trials=4))
 
 
 def test_trials_of_two_workers_are_ray_train_runs(practice_shards: Path, tmp_path: Path) -> None:
