@@ -193,14 +193,21 @@ def _trial_watcher(on_trial: OnTrial | None, metric: str) -> Any:
     from ray.tune import Callback
 
     class Watcher(Callback):
+        def __init__(self, follow: OnTrial | None):
+            self.follow = follow
+
+        def __getstate__(self) -> dict[str, None]:
+            # Ray saves its callbacks with the search; who watches it now is none of a later run's business.
+            return {"follow": None}
+
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            if on_trial:
-                on_trial({"trial": trial.trial_id, "epoch": result["epoch"], "metric": result.get(metric),
-                          "parameters": trial.config})  # fmt: skip
+            if self.follow:
+                row = {"trial": trial.trial_id, "epoch": result["epoch"], "metric": result.get(metric)}
+                self.follow(row | {"parameters": trial.config})
 
-    return Watcher()
+    return Watcher(on_trial)
 
 
 def run_trial(parameters: dict[str, Any], search: SearchConfig, shards: str, trials_at_once: int) -> None:

@@ -26,7 +26,7 @@ MAX_FUNCTION_LINES = 60
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "platform.errors": set(),
-    "platform.files": set(),
+    "platform.files": {"platform.errors"},
     "platform.history": set(),
     "platform.ray_session": {"platform.errors"},
     "platform.config": {"platform.errors", "models"},

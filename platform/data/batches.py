@@ -142,7 +142,8 @@ def ray_reader(windows: list[Window]) -> Iterator[pa.Table]:
     """The records of every window in turn, read ahead of their use by Ray tasks."""
     import ray
 
-    task = ray.remote(num_cpus=1)(read_window)
+    # Named, for else a task that starts within a trial of Ray Tune may use that trial's resources alone.
+    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(read_window)
     waiting = (task.remote(pa.Table.from_pylist([as_row(window)])) for window in windows)
     ahead = deque(islice(waiting, _WINDOWS_AHEAD))
     while ahead:

@@ -7,6 +7,7 @@ memory that does not grow with the archive, and for tasks that may be repeated.
 """
 
 import hashlib
+import json
 import pickle
 import posixpath
 from collections import Counter
@@ -29,14 +30,17 @@ from .dataset_info import (
     filesystem_of,
     load_dataset_info,
     save_dataset_info,
+    write_whole,
 )
 from .shard_tasks import Candidate, FileJob, ScanJob, Scanned, WrittenFile, scan_records, write_file
-from .splits import SPLITS, assign_splits, group_records
+from .splits import SPLITS, assign_splits, group_records, is_same_recording
 
 Progress = Callable[[str, int, int], None]
 """Called with "reading" or "writing", records done and records in all."""
 
 _RECORDS_PER_SCAN = 256
+_MARKER, _MARKED_BY = ".unfinished", {"package": "vizecg"}
+"""In `out` from before the first shard until `dataset.json` stands: what is there is ours, and may be written anew."""
 
 
 def write_shards(
@@ -60,12 +64,13 @@ def write_shards(
     if finished := _finished(out, source, config):
         return finished
     _clear_unfinished(out)
+    _mark_unfinished(out)
     from ..ray_session import start_ray
 
     start_ray()
     progress = on_progress or (lambda stage, done, total: None)
     scanned, rejected = _scan(opened, config, progress)
-    kept, copies = _keep_highest_rate(scanned)
+    kept, copies = _keep_highest_rate(scanned, paths)
     rejected += copies
     if not kept:
         raise UserError(_nothing_usable(paths, rejected))
@@ -79,6 +84,7 @@ def write_shards(
     quality = sum((file.quality_counts for file in written), Counter())
     info = _describe(opened, records, rejected + lost, quality, code_sets, source, config)
     save_dataset_info(out, info)
+    _remove_marker(out)
     return info
 
 
@@ -98,12 +104,34 @@ def _finished(out: str | Path, source: str, config: ShardConfig) -> DatasetInfo 
 
 
 def _clear_unfinished(out: str | Path) -> None:
+    """Remove the splits of a run that did not end; without our marker a folder `train` may be anybody's."""
     filesystem, path = filesystem_of(out)
     found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    if strange := sorted(file.base_name for file in found if file.base_name not in SPLITS):
+    ours = {*SPLITS, _MARKER} if _is_marked(out) else set()
+    if strange := sorted(file.base_name for file in found if file.base_name not in ours):
         raise UserError(f"{out} is not empty and no dataset: it holds {strange[0]}; choose another folder")
     for file in found:
-        filesystem.delete_dir(file.path)
+        if file.base_name != _MARKER:
+            filesystem.delete_dir(file.path)
+
+
+def _is_marked(out: str | Path) -> bool:
+    filesystem, path = filesystem_of(out)
+    try:
+        with filesystem.open_input_file(posixpath.join(path, _MARKER)) as file:
+            return json.loads(file.read()) == _MARKED_BY
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _mark_unfinished(out: str | Path) -> None:
+    filesystem, path = filesystem_of(out)
+    write_whole(filesystem, posixpath.join(path, _MARKER), json.dumps(_MARKED_BY).encode())
+
+
+def _remove_marker(out: str | Path) -> None:
+    filesystem, path = filesystem_of(out)
+    filesystem.delete_file(posixpath.join(path, _MARKER))
 
 
 def _scan(
@@ -143,18 +171,30 @@ def _run(task: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
         yield pickle.loads(row["result"])
 
 
-def _keep_highest_rate(scanned: Sequence[Scanned]) -> tuple[list[Scanned], list[Rejection]]:
-    """One record for every id, in the order of ids."""
+def _keep_highest_rate(
+    scanned: Sequence[Scanned], paths: Sequence[str | Path]
+) -> tuple[list[Scanned], list[Rejection]]:
+    """One record for every id, in the order of ids; what shows another recording under that id is no copy."""
     kept: dict[str, Scanned] = {}
     copies = []
     for record in sorted(scanned, key=lambda record: -record.sampling_rate_hz):
         if record.record_id not in kept:
             kept[record.record_id] = record
             continue
-        rate_hz = kept[record.record_id].sampling_rate_hz
-        message = f"{record.candidate.entry.locator} has the id of a record that is kept, at {rate_hz:g} Hz"
-        copies.append(Rejection(record_id=record.record_id, reason="duplicate_id", message=message))
+        copies.append(_second_of_its_id(record, kept[record.record_id], paths))
     return [kept[record_id] for record_id in sorted(kept)], copies
+
+
+def _second_of_its_id(record: Scanned, kept: Scanned, paths: Sequence[str | Path]) -> Rejection:
+    locator, archive = record.candidate.entry.locator, paths[record.candidate.archive]
+    if is_same_recording(record.fingerprint, kept.fingerprint):
+        message = f"{locator} has the id of a record that is kept, at {kept.sampling_rate_hz:g} Hz"
+        return Rejection(record_id=record.record_id, reason="duplicate_id", message=message)
+    message = (
+        f"{locator} of {archive} has the id of another ECG, of {paths[kept.candidate.archive]}; "
+        "give its .hea file another name, or put both archives into one folder and shard that"
+    )
+    return Rejection(record_id=record.record_id, reason="id_clash", message=message)
 
 
 def _nothing_usable(paths: Sequence[str | Path], rejected: Sequence[Rejection]) -> str:

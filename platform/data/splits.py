@@ -55,6 +55,12 @@ def same_recordings(fingerprints: NDArray[np.float16]) -> NDArray[np.intp]:
     return signed[np.unique(np.concatenate(pairs), axis=0)]
 
 
+def is_same_recording(one: NDArray[np.float16], other: NDArray[np.float16]) -> bool:
+    """Whether two fingerprints (D,) show one recording; silence has nothing to tell it from silence."""
+    similarity = float(one.astype(np.float32) @ other.astype(np.float32))
+    return similarity > _SAME_RECORDING or not (one.any() or other.any())
+
+
 def _pairs_in_buckets(keys: NDArray[np.int_], fingerprints: NDArray[np.float16]) -> NDArray[np.intp]:
     order = np.argsort(keys, kind="stable")
     buckets = np.split(order, np.flatnonzero(np.diff(keys[order])) + 1)

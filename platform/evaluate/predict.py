@@ -48,8 +48,8 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
     facts, info = check_bundle(bundle), load_dataset_info(shards)
     if facts.sampling_rate_hz not in (None, info.sampling_rate_hz):
         raise UserError(
-            f"{shards}: signals at {info.sampling_rate_hz:g} Hz, and the model learnt from {facts.sampling_rate_hz:g} Hz; "
-            f"write the shards with --sampling-rate-hz {facts.sampling_rate_hz:g}"
+            f"{shards}: its signals have {info.sampling_rate_hz:g} Hz and the model learnt from "
+            f"{facts.sampling_rate_hz:g} Hz; write the shards with --sampling-rate-hz {facts.sampling_rate_hz:g}"
         )
     splits = SPLITS if split == "all" else (split,)
     windows = _windows([RowGroup(*group) for name in splits for group in read_row_index(shards, name)])

@@ -70,9 +70,16 @@ def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
         height_px=config.data.page_height_px or info.page.height_px,
     )
     return TrainJob(
-        config=config, label_space=label_space, page=page, train=splits["train"], val=splits["val"],
-        identity=_identity(config, label_space, info), dataset_fingerprint=info.fingerprint, shards=str(shards), sampling_rate_hz=info.sampling_rate_hz,
-    )  # fmt: skip
+        config=config,
+        label_space=label_space,
+        page=page,
+        train=splits["train"],
+        val=splits["val"],
+        identity=_identity(config, label_space, info),
+        shards=str(shards),
+        dataset_fingerprint=info.fingerprint,
+        sampling_rate_hz=info.sampling_rate_hz,
+    )
 
 
 def require_both_classes(job: TrainJob) -> None:

@@ -1,5 +1,6 @@
 """Searches on real Ray Tune: trials inside their own process and as Ray Train runs, a leaderboard, a best.yaml."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,13 @@ def make_search(**values: object) -> SearchConfig:
 
 def test_a_search_ranks_its_trials_and_train_takes_the_best(practice_shards: Path, tmp_path: Path) -> None:
     seen: list[dict] = []
-    trials = tune_model(practice_shards, tmp_path / "search", make_search(), on_trial=seen.append)
+    lock = threading.RLock()  # As a progress bar holds one: Ray saves the search with its callbacks.
+
+    def follow(row: dict) -> None:
+        with lock:
+            seen.append(row)
+
+    trials = tune_model(practice_shards, tmp_path / "search", make_search(), on_trial=follow)
     metrics = [trial["val_image_macro_auroc"] for trial in trials]
     assert len(trials) == 3 and metrics == sorted(metrics, reverse=True)
     assert {row["trial"] for row in seen} and all(0.1 <= trial["objective.lambda_kd"] <= 10 for trial in trials)

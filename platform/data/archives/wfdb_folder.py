@@ -1,6 +1,7 @@
 """Folders of WFDB records that carry their labels in the header: the practice archive and PhysioNet/CinC challenges.
 
-Comments of a header: `# Age: 63`, `# Sex: Female`, `# Dx: 426783006,...` (SNOMED CT), `# Patient: P00012` (practice).
+Comments of a header: `# Age: 63`, `# Sex: Female`, `# Dx: 426783006,...` (SNOMED CT), `# Patient: P00012`, which the
+challenges do not give.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from .base import ArchiveEntry
 from .cinc_code_sets import CODES_BY_SOURCE
 from .wfdb_files import read_header, read_recording
 
+_CHALLENGE_NAME = re.compile(r"(?P<letters>(JS|HR|E)(?=\d{5}$)|[ASQI](?=\d{4}$))(?P<number>[0-9]+)")
+_CHALLENGE_COMMENT = re.compile(rb"^\s*#\s*(dx|rx|hx)\s*:", re.IGNORECASE | re.MULTILINE)
 _SOURCE_OF_PREFIX = {"A": "cpsc", "Q": "cpsc-extra", "I": "st-petersburg", "S": "ptb", "HR": "ptb-xl", "E": "georgia"}
 _FIRST_OF_NINGBO = 10647
 _OLDEST = 120.0
@@ -50,12 +53,12 @@ class WfdbFolderArchive:
 
     def _entry(self, locator: str, *, is_unique: bool) -> ArchiveEntry:
         stem = _stem(locator)
-        ptbxl = re.fullmatch(r"HR(\d{5})", stem) if self.name == "cinc" else None
+        source = _challenge_source(self.root / f"{locator}.hea") if self.name == "cinc" else None
         return ArchiveEntry(
             record_id=f"{self.name}/{stem if is_unique else locator}",
             locator=locator,
-            code_set=_challenge_source(stem) or self.name if self.name == "cinc" else self.name,
-            same_recording_as=f"ptbxl/{ptbxl[1]}" if ptbxl else None,
+            code_set=source or self.name,
+            same_recording_as=f"ptbxl/{stem.removeprefix('HR')}" if source == "ptb-xl" else None,
         )
 
     def read(self, entry: ArchiveEntry, *, allow_missing_leads: bool = False) -> EcgRecord:
@@ -92,14 +95,28 @@ def _stem(locator: str) -> str:
     return locator.rpartition("/")[2]
 
 
-def _challenge_source(stem: str) -> str | None:
-    """Which database of the challenge a record comes from, as its name says."""
-    name = re.fullmatch(r"([A-Z]+)(\d+)", stem)
-    if name is None:
+def _challenge_source(header: Path) -> str | None:
+    """Which database of the challenge a record comes from, as its name says.
+
+    A hospital may call its own record E00001. What it does not annotate would then count as absent, so the header must
+    be one of the challenge's as well.
+    """
+    name = _CHALLENGE_NAME.fullmatch(header.stem)
+    if name is None or not _has_challenge_comments(header):
         return None
-    if name[1] == "JS":
-        return "ningbo" if int(name[2]) >= _FIRST_OF_NINGBO else "chapman-shaoxing"
-    return _SOURCE_OF_PREFIX.get(name[1])
+    prefix, number = name["letters"], int(name["number"])
+    if prefix == "JS":
+        return "ningbo" if number >= _FIRST_OF_NINGBO else "chapman-shaoxing"
+    return _SOURCE_OF_PREFIX[prefix]
+
+
+def _has_challenge_comments(header: Path) -> bool:
+    """Prescriptions and history beside the diagnosis: all the challenge's headers have them, few others do."""
+    try:
+        text = header.read_bytes()
+    except OSError:
+        return False
+    return {key.lower() for key in _CHALLENGE_COMMENT.findall(text)} == {b"dx", b"rx", b"hx"}
 
 
 def _age(text: str) -> float | None:

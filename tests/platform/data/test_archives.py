@@ -14,6 +14,7 @@ from vizecg.platform.data.practice import write_practice_archive
 from vizecg.platform.data.records import LEADS
 from vizecg.platform.errors import RecordError, UserError
 
+CHALLENGE = "#Age: 74\n#Sex: Male\n#Dx: 59118001\n#Rx: Unknown\n#Hx: Unknown\n"
 COMMENTS = "# Age: 63\n#Sex: Female\n#Dx: 426177001, 59118001\n#Patient: P00012\n"
 
 
@@ -144,7 +145,7 @@ def test_records_of_one_name_in_two_folders_keep_two_ids(tmp_path, write_wfdb, m
 def test_the_challenge_database_decides_what_silence_means(tmp_path, write_wfdb, make_ecg):
     names = ["A0001", "E00001", "HR00042", "JS10646", "JS10647", "mine"]
     for name in names:
-        write_wfdb(tmp_path / name, make_ecg(1))
+        write_wfdb(tmp_path / name, make_ecg(1), comments=CHALLENGE)
     archive = open_archive(tmp_path)
     entries = {entry.record_id.removeprefix("cinc/"): entry for entry in archive.entries()}
     found = [entries[name].code_set for name in names]
@@ -153,6 +154,23 @@ def test_the_challenge_database_decides_what_silence_means(tmp_path, write_wfdb,
     assert "snomed:426177001" in archive.code_sets["georgia"]
     assert archive.code_sets["cinc"] is None
     assert entries["HR00042"].same_recording_as == "ptbxl/00042"
+
+
+def test_a_hospital_record_is_of_no_challenge_database(tmp_path, write_wfdb, make_ecg):
+    # Digits other than the challenge's, or its names without its comments.
+    for name in ["A12", "E0001", "E000011", "HR0042", "JS1", "S00001"]:
+        write_wfdb(tmp_path / name, make_ecg(1), comments=CHALLENGE)
+    for name in ["A0001", "E00001", "HR00042", "JS10647"]:
+        write_wfdb(tmp_path / name, make_ecg(1), comments=COMMENTS)
+    entries = open_archive(tmp_path).entries()
+    assert len(entries) == 10
+    assert {(entry.code_set, entry.same_recording_as) for entry in entries} == {("cinc", None)}
+
+
+def test_every_real_challenge_record_is_known_as_one(real_data):
+    found = Counter(entry.code_set for entry in open_archive(real_data / "cinc-mix").entries())
+    assert found.pop("chapman-shaoxing") + found.pop("ningbo") == 58
+    assert found == {"cpsc": 8, "georgia": 54, "ptb-xl": 30, "cpsc-extra": 25, "ptb": 1}
 
 
 @pytest.fixture

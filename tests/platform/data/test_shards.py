@@ -122,6 +122,7 @@ def test_the_same_archive_and_settings_give_the_same_bytes(dataset, practice, tm
     moved = shutil.copytree(practice, tmp_path / "moved")
     (tmp_path / "again/train").mkdir(parents=True)
     (tmp_path / "again/train/part-99999.parquet").write_text("left behind")
+    (tmp_path / "again/.unfinished").write_text('{"package": "vizecg"}')
     write_shards(moved, f"file://{tmp_path}/again", CONFIG)
     assert same_bytes(dataset, tmp_path / "again")
 
@@ -144,6 +145,34 @@ def test_a_folder_of_other_things_is_left_alone(practice, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match=r"is not empty and no dataset: it holds thesis.tex"):
         write_shards(practice, tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("marker", [None, '{"package": "another"}', "no JSON"])
+def test_a_train_folder_of_somebody_else_is_left_alone(practice, tmp_path, marker):
+    photo = tmp_path / "train/cat.jpg"
+    photo.parent.mkdir()
+    photo.write_text("a cat")
+    if marker:
+        (tmp_path / ".unfinished").write_text(marker)
+    with pytest.raises(UserError, match=r"is not empty and no dataset: it holds (train|.unfinished); choose another"):
+        write_shards(practice, tmp_path, CONFIG)
+    assert photo.read_text() == "a cat"
+
+
+def test_an_interrupted_dataset_is_marked_and_written_anew(ray_cluster, practice, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards, "save_dataset_info", raise_interrupt)
+        write_shards(practice, out, CONFIG)
+    assert {path.name for path in out.iterdir()} == {".unfinished", *SPLITS}
+    (out / "train/part-99999.parquet").write_text("left behind")
+    assert write_shards(practice, out, CONFIG).num_records == RECORDS
+    assert {path.name for path in out.iterdir()} == {"dataset.json", *SPLITS}
+    assert not (out / "train/part-99999.parquet").exists()
+
+
+def raise_interrupt(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def test_unfinished_and_damaged_datasets_are_one_sentence(dataset, tmp_path):
@@ -219,6 +248,21 @@ def test_a_file_that_goes_away_between_the_passes_is_counted(ray_cluster, bad_ar
     assert info.rejected_counts["missing_file"] == 2
     assert info.num_records == len(rows_of(tmp_path / "out")) == 3
     assert sum(len(index) for index in (read_row_index(tmp_path / "out", split) for split in SPLITS)) > 0
+
+
+def test_two_ecgs_of_one_id_are_a_clash_and_no_copies(ray_cluster, tmp_path, write_wfdb, make_ecg):
+    for number, folder in enumerate(["one", "other"]):
+        write_wfdb(tmp_path / folder / "same", make_ecg(100))
+        write_wfdb(tmp_path / folder / "flat", np.zeros((12, 5000), np.float32))
+        write_wfdb(tmp_path / folder / "0001", make_ecg(number))
+    info = write_shards([tmp_path / "one", tmp_path / "other"], tmp_path / "out")
+    assert info.num_records == 3
+    assert info.rejected_counts == {"duplicate_id": 2, "id_clash": 1}
+    clash = next(rejection for rejection in info.rejected if rejection.reason == "id_clash")
+    assert clash.record_id == "cinc/0001"
+    assert "put both archives into one folder" in clash.message
+    shutil.rmtree(tmp_path / "out")
+    assert write_shards(tmp_path, tmp_path.parent / f"{tmp_path.name}-both").num_records == 6
 
 
 def record_at(signal_mv, rate_hz, name="a"):
