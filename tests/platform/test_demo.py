@@ -25,7 +25,7 @@ def test_the_whole_way(ray_cluster: None, short: None, tmp_path: Path) -> None:
     assert metrics["streams"].keys() == {"image", "signal", "fused"}
     assert metrics["streams"]["image"]["num_records"] == 60
     page = report.read_text()
-    for expected in ("Where the time went", "Asking the endpoint", "HTTP 200", "practice-s2-", "Learning", "AF"):
+    for expected in ("Where the time went", "Asking the endpoint", "HTTP 200", "practice-s2-", "How it learned", "AF"):
         assert expected in page
     summary = json.loads((out / "scores" / "summary.json").read_text())
     assert summary["scored"] == demo.NUM_PICTURES and summary["rejected"] == {"not_an_image": 1}
