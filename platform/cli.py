@@ -158,10 +158,12 @@ def train(shards: Path, out: Path, *, config: Path | None = None, overrides: Set
         Throw away what an earlier run left in OUT.
     """
     from .config import load_config
+
+    # Before torch and Ray are imported: a mistyped key need not wait for them.
+    loaded = load_config(config, overrides or ())
     from .console import epochs, finished
     from .train.driver import train_model
 
-    loaded = load_config(config, overrides or ())
     with epochs(loaded.epochs, loaded.metric) as on_epoch:
         bundle = train_model(shards, out, loaded, restart=restart, on_epoch=on_epoch)
     finished(f"the model is in {bundle}", f"vizecg evaluate {bundle} {shards} {out}/evaluation")

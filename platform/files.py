@@ -22,12 +22,14 @@ def claim_folder(marker: Path, facts: dict[str, Any], hint: str = "") -> bool:
     """Mark a folder as the place of the run that `facts["identity"]` names; true where that run was here before.
 
     Raises:
-        UserError: another run was here, or its marker cannot be read.
+        UserError: another run was here, or something that is none.
     """
     was_here = marker.exists()
     if was_here and _identity_in(marker) != facts["identity"]:
         choices = f"choose another OUT{', or ' + hint if hint else ''}"
         raise UserError(f"{marker.parent}: holds a run with another configuration or other input; {choices}")
+    if not was_here and (strange := _strangers(marker)):
+        raise UserError(f"{marker.parent}: holds {strange[0]!r} and no run that could go on; choose another OUT")
     marker.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(marker, json.dumps(facts, indent=2) + "\n")
     return was_here
@@ -39,3 +41,10 @@ def _identity_in(marker: Path) -> str | None:
     except ValueError:
         return None
     return facts.get("identity") if isinstance(facts, dict) else None
+
+
+def _strangers(marker: Path) -> list[str]:
+    """What lies in the folder, but for a marker whose writing was cut short."""
+    if not marker.parent.exists():
+        return []
+    return sorted(path.name for path in marker.parent.iterdir() if not path.name.startswith(f".{marker.name}-"))

@@ -14,7 +14,7 @@ from ..data.dataset_info import DatasetInfo, load_dataset_info, read_row_index
 from ..data.labels import LabelSpace, load_label_space
 from ..data.read_page import PageSpec
 from ..errors import UserError
-from ..files import claim_folder
+from ..files import claim_folder, write_atomically
 from ..history import HISTORY, watch_history
 from ..ray_session import start_ray
 from .loop import TrainingRun, TrainJob
@@ -40,7 +40,7 @@ def train_model(
     out = Path(out).absolute()
     job = make_job(shards, config)
     if restart:
-        _clear(out)
+        _clear(out, job)
     if _claim(out, job):
         return out / "bundle"
     start_ray(min_cpus=cpus_of_training(config))
@@ -120,14 +120,14 @@ def _claim(out: Path, job: TrainJob) -> bool:
     return claim_folder(out / MARKER, facts, hint="start over with --restart") and (out / "bundle" / FACTS).exists()
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier run left, and nothing else: OUT may be anybody's folder."""
+def _clear(out: Path, job: TrainJob) -> None:
+    """Remove what an earlier run left, and nothing else: OUT may hold its evaluation, too, or be anybody's folder."""
     if not (out / MARKER).exists():
         return
     for name in ("bundle", RUN_NAME):
         shutil.rmtree(out / name, ignore_errors=True)
-    for name in (MARKER, HISTORY):
-        (out / name).unlink(missing_ok=True)
+    (out / HISTORY).unlink(missing_ok=True)
+    write_atomically(out / MARKER, json.dumps({"identity": job.identity}))
 
 
 def _fit(job: TrainJob, out: Path) -> Any:

@@ -16,7 +16,7 @@ from vizecg.platform.bundle import load_bundle
 from vizecg.platform.config import TrainConfig, load_config
 from vizecg.platform.errors import UserError
 from vizecg.platform.history import read_history
-from vizecg.platform.train.driver import _clear, make_job, train_model
+from vizecg.platform.train.driver import _claim, _clear, make_job, train_model
 from vizecg.platform.train.loop import TrainingRun
 from vizecg.platform.train.worker import Worker
 
@@ -99,8 +99,10 @@ def test_a_killed_run_goes_on_and_ends_with_a_bundle(practice_shards: Path, tmp_
     assert facts.metrics["val_signal_macro_auroc"] is not None
     assert train_model(practice_shards, out, config) == bundle, "a finished run is returned at once"
     (out / "notes.txt").write_text("mine")
-    _clear(out)
-    assert [path.name for path in out.iterdir()] == ["notes.txt"], "--restart removes a run and nothing else"
+    other = make_job(practice_shards, tiny_config("epochs=13"))
+    _clear(out, other)
+    assert sorted(path.name for path in out.iterdir()) == ["notes.txt", "run.json"], "--restart removes a run alone"
+    assert not _claim(out, other), "and makes room for another configuration"
 
 
 def _wait_for_epochs(out: Path, num_epochs: int) -> int:
