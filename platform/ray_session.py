@@ -49,6 +49,11 @@ def _init_arguments(min_cpus: int) -> dict[str, Any]:
     }
 
 
+def share_of_cores(num_processes: int) -> int:
+    """Threads for each of so many processes that compute at once on one machine."""
+    return max(1, (os.cpu_count() or 1) // num_processes)
+
+
 def quiet_ray_data() -> None:
     """Ray Data as this project uses it, in the driver and in every worker that runs a dataset of its own.
 

@@ -28,7 +28,7 @@ from .data.splits import SPLITS
 from .errors import PageError, UserError
 from .files import claim_folder, write_atomically
 from .predictor import Predictor
-from .ray_session import actor_pool, start_ray
+from .ray_session import actor_pool, share_of_cores, start_ray
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 PAGES_PER_PART = 256
@@ -168,9 +168,7 @@ class PartScorer:
     """Ray Data actor: one part of the input -> its file of scores."""
 
     def __init__(self, bundle: str, num_actors: int):
-        import os
-
-        self._predictor = Predictor.load(bundle, num_threads=max(1, (os.cpu_count() or 1) // num_actors))
+        self._predictor = Predictor.load(bundle, num_threads=share_of_cores(num_actors))
         self._pool = ThreadPoolExecutor(2)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

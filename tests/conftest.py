@@ -157,3 +157,14 @@ def predictor(bundle_folder: Path) -> "Predictor":
     from vizecg.platform.predictor import Predictor
 
     return Predictor.load(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the machine is shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

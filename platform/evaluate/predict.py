@@ -18,6 +18,7 @@ from ..data.decode import BatchDecoder
 from ..data.splits import SPLITS
 from ..errors import UserError
 from ..predictor import Predictor
+from ..ray_session import actor_pool, share_of_cores, start_ray
 
 _WINDOW_ROWS = 128
 _BATCH_ROWS = 32
@@ -41,8 +42,6 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
         UserError: no bundle, a damaged one, no shards, or no record in that split.
     """
     import ray
-
-    from ..ray_session import actor_pool, start_ray
 
     bundle = Path(bundle).absolute()
     facts, info = check_bundle(bundle), load_dataset_info(shards)
@@ -80,9 +79,7 @@ class SplitPredictor:
     """Ray Data actor: rows of shards -> their predictions."""
 
     def __init__(self, bundle: str, num_actors: int):
-        import os
-
-        self._predictor = Predictor.load(bundle, num_threads=max(1, (os.cpu_count() or 1) // num_actors))
+        self._predictor = Predictor.load(bundle, num_threads=share_of_cores(num_actors))
         self._decoder = decoder_of(self._predictor)
 
     def __call__(self, rows: pa.Table) -> pa.Table:

@@ -16,7 +16,7 @@ from ..data.read_page import PageSpec
 from ..errors import UserError
 from ..files import claim_folder, write_atomically
 from ..history import HISTORY, watch_history
-from ..ray_session import start_ray
+from ..ray_session import share_of_cores, start_ray
 from .loop import TrainingRun, TrainJob
 from .worker import Worker
 
@@ -199,12 +199,9 @@ def ray_worker(arguments: dict[str, Any]) -> None:
 
 def use_threads(config: TrainConfig, workers_on_node: int) -> None:
     """Share the cores of a machine among its workers."""
-    import os
-
     import torch
 
-    shared = max(1, (os.cpu_count() or 1) // workers_on_node)
-    torch.set_num_threads(config.scaling.threads_per_worker or shared)
+    torch.set_num_threads(config.scaling.threads_per_worker or share_of_cores(workers_on_node))
 
 
 def _write_bundle(job: TrainJob, checkpoint: Any, folder: Path) -> Path:

@@ -1,22 +1,11 @@
 """What tests of bundles, batches and predictions share: a small dataset of shards and a bundle of random weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 MakeBundle = Callable[..., object]
-
-
-@pytest.fixture(scope="session")
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: the machine is shared."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
