@@ -48,6 +48,20 @@ class EcgBatch:
         }
         return replace(self, **moved)
 
+    def parts(self, number: int) -> "list[EcgBatch]":
+        """The records in up to `number` parts of about one size, in order."""
+        if number == 1:
+            return [self]
+        size = -(-len(self) // number)
+        return [self._slice(start, start + size) for start in range(0, len(self), size)]
+
+    def _slice(self, start: int, end: int) -> "EcgBatch":
+        return EcgBatch(**{f.name: getattr(self, f.name)[start:end] for f in fields(self)})
+
+    def double(self) -> "EcgBatch":
+        """Signals and targets in double precision."""
+        return replace(self, signal=self.signal.double(), target=self.target.double())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:

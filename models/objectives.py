@@ -6,6 +6,7 @@ before it divides, so that the result does not depend on how many workers share 
 Shapes: B records, K labels.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,16 +46,38 @@ class LossTerm:
     """Of the term in the objective."""
 
 
+@dataclass(frozen=True)
+class TermSpec:
+    """One term of an objective, before anything is computed."""
+
+    name: str
+    weight: float
+    streams: tuple[str, ...]
+    """Whose logits it reads: of one head, or of student and teacher."""
+
+
+def objective_terms(streams: Iterable[str], config: ObjectiveConfig) -> list[TermSpec]:
+    """The terms for a model with these streams: `cls_<stream>` for each, `kd` where student and teacher are there."""
+    heads = list(streams)
+    terms = [TermSpec(f"cls_{s}", config.lambda_cls * config.head_weights.get(s, 1.0), (s,)) for s in heads]
+    if config.lambda_kd and {config.student, config.teacher} <= set(heads):
+        terms.append(TermSpec("kd", config.lambda_kd, (config.student, config.teacher)))
+    return terms
+
+
+def term_counts(batch: EcgBatch, streams: Iterable[str], config: ObjectiveConfig) -> Tensor:
+    """(number of terms,): the counts that `loss_terms` will give, from the batch alone, before any forward pass."""
+    return torch.stack([_count(_known(term, batch)) for term in objective_terms(streams, config)])
+
+
 def loss_terms(prediction: Prediction, batch: EcgBatch, config: ObjectiveConfig) -> dict[str, LossTerm]:
-    """The terms `cls_<stream>` for every head and `kd` where the model has both student and teacher."""
+    """The terms of `objective_terms` by name, summed over everything known in this batch."""
     terms = {}
-    for stream, logits in prediction.logits.items():
-        known = batch.target_known * _record_weight(stream, batch)[:, None]
-        loss = _classification_loss(_full_precision(logits), batch.target, config)
-        weight = config.lambda_cls * config.head_weights.get(stream, 1.0)
-        terms[f"cls_{stream}"] = LossTerm((loss * known).sum(), known.sum(), weight)
-    if config.lambda_kd and {config.student, config.teacher} <= prediction.logits.keys():
-        terms["kd"] = _distillation_term(prediction, batch, config)
+    for term in objective_terms(prediction.logits, config):
+        first, *teacher = (_full_precision(prediction.logits[stream]) for stream in term.streams)
+        loss = _distillation_loss(first, teacher[0], config) if teacher else _classification_loss(first, batch, config)
+        known = _known(term, batch)
+        terms[term.name] = LossTerm((loss * known).sum(), _count(known), term.weight)
     return terms
 
 
@@ -68,13 +91,25 @@ def weighted_total(terms: dict[str, LossTerm], global_counts: Tensor, world_size
     return world_size * torch.stack(parts).sum()
 
 
-def _record_weight(stream: str, batch: EcgBatch) -> Tensor:
-    """(B,): zero for padding rows, and for what needs a signal in records that have none."""
-    return batch.weight if stream == "image" else batch.weight * batch.signal_known
+def _known(term: TermSpec, batch: EcgBatch) -> Tensor:
+    """(B, K): zero for padding rows, for what needs a signal in records that have none, and for unknown targets.
+
+    Distillation asks for no targets.
+    """
+    weight = batch.weight if set(term.streams) == {"image"} else batch.weight * batch.signal_known
+    learns_from_targets = len(term.streams) == 1
+    return batch.target_known * weight[:, None] if learns_from_targets else weight[:, None].expand_as(batch.target)
 
 
-def _classification_loss(logits: Tensor, target: Tensor, config: ObjectiveConfig) -> Tensor:
+def _count(known: Tensor) -> Tensor:
+    # Exact for any number of records, also when it is added up over workers.
+    return known.sum(dtype=torch.float64)
+
+
+def _classification_loss(logits: Tensor, batch: EcgBatch, config: ObjectiveConfig) -> Tensor:
     """(B, K), unreduced."""
+    # Of one precision with the logits: torch rounds the loss to that of the targets.
+    target = batch.target.to(logits.dtype)
     if config.classification == "bce":
         pos_weight = torch.tensor(config.pos_weight, device=logits.device, dtype=logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, reduction="none", pos_weight=pos_weight)
@@ -89,14 +124,10 @@ def _full_precision(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _distillation_term(prediction: Prediction, batch: EcgBatch, config: ObjectiveConfig) -> LossTerm:
-    student, teacher = (_full_precision(prediction.logits[stream]) for stream in (config.student, config.teacher))
+def _distillation_loss(student: Tensor, teacher: Tensor, config: ObjectiveConfig) -> Tensor:
+    """(B, K), unreduced."""
     loss = _distance(student, teacher.detach(), config)
-    if config.mutual:
-        loss = loss + _distance(teacher, student.detach(), config)
-    needs_signal = {config.student, config.teacher} - {"image"}
-    known = (batch.weight * batch.signal_known if needs_signal else batch.weight)[:, None].expand_as(loss)
-    return LossTerm((loss * known).sum(), known.sum(), config.lambda_kd)
+    return loss + _distance(teacher, student.detach(), config) if config.mutual else loss
 
 
 def _distance(student: Tensor, teacher: Tensor, config: ObjectiveConfig) -> Tensor:

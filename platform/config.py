@@ -3,15 +3,14 @@
 Input and output are arguments of the verbs, not configuration. A search adds what to vary (search.py).
 """
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import UserError
+from .settings import explain, merge_overrides, read_yaml
 
 if TYPE_CHECKING:
     from ..models.objectives import ObjectiveConfig
@@ -21,7 +20,11 @@ NUM_LANES = 8
 
 
 Stream = Literal["image", "signal", "fused"]
-StreamAuroc = Literal["val_image_macro_auroc", "val_signal_macro_auroc", "val_fused_macro_auroc"]
+Metric = Literal[
+    "val_image_macro_auroc", "val_signal_macro_auroc", "val_fused_macro_auroc",
+    "val_image_macro_auprc", "val_signal_macro_auprc", "val_fused_macro_auprc",
+    "val_image_macro_f1", "val_signal_macro_f1", "val_fused_macro_f1",
+]  # fmt: skip
 
 
 class Section(BaseModel):
@@ -35,8 +38,13 @@ class DataConfig(Section):
     window_rows: int = Field(1024, ge=1)
     """Rows shuffled together (data/batches.py): more is better mixed, and more memory."""
     decode_threads: int = Field(2, ge=1)
+    page: Literal["stored", "drawn"] = "stored"
+    """In training: pages as they are in the shards, or drawn anew from the signal in every epoch."""
     page_shift_px: int = Field(0, ge=0)
     """Move every training page by up to so many pixels, differently in every epoch."""
+    balance: float = Field(0.0, ge=0, le=1)
+    """How much more often records with rare labels are trained on: 0 takes every record once an epoch, 1 makes all
+    labels equally frequent, as far as records with several labels allow."""
 
 
 class ModelConfig(Section):
@@ -52,19 +60,69 @@ class OptimizerConfig(Section):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    accumulate: int = Field(1, ge=1)
+    """Every worker computes its share of a batch in so many parts: less memory, the same gradient."""
 
 
 class ScheduleConfig(Section):
-    name: Literal["cosine", "constant"] = "cosine"
+    name: Literal["cosine", "constant", "one_cycle", "plateau"] = "cosine"
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    """Share of all steps in which the learning rate rises from zero."""
+    """Share of all steps in which the learning rate rises from zero; 0.3 is usual for one_cycle."""
+    plateau_patience: int = Field(5, ge=0)
+    """Epochs without a better `metric` before a plateau schedule lowers the rate."""
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+
+
+class EarlyStoppingSection(Section):
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better `metric`; never where null."""
+    min_delta: float = Field(0.0, ge=0)
+    """What counts as better."""
+
+
+class CheckpointSection(Section):
+    every_s: float = Field(300.0, gt=0)
+    """Seconds between checkpoints within an epoch; one is always made at its end."""
+    every_steps: int | None = Field(None, ge=1)
+    """Steps between them, in place of seconds."""
+    keep_last: int = Field(2, ge=1)
+    """Each also holds the best weights so far."""
+
+
+class TrackingSection(Section):
+    tensorboard: bool = True
+    """Write OUT/tensorboard."""
+    mlflow_uri: str | None = None
+    """Also log to this MLflow (extra `track`): http://host:port or sqlite:///path."""
+    mlflow_experiment: str = "vizecg"
 
 
 class ScalingSection(Section):
-    num_workers: int = Field(1, ge=1)
+    num_workers: int | tuple[int, int] = 1
+    """Workers, or [least, most]: the run then takes as many as the cluster has room for, and goes on with fewer."""
     use_gpu: bool = False
     threads_per_worker: int = Field(0, ge=0)
     """Torch threads of a CPU worker; 0 shares the machine's cores among its workers."""
+    resize_every_s: float = Field(60.0, gt=0)
+    """With [least, most]: how often to look for room for more workers."""
+    max_failures: int = Field(16, ge=0)
+    """Failures of workers before a run gives up; announced preemptions do not count."""
+
+    @field_validator("num_workers")
+    @classmethod
+    def _a_range(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        least, most = (value, value) if isinstance(value, int) else value
+        if not 1 <= least <= most:
+            raise ValueError("expected at least one worker, or [least, most] with 1 <= least <= most")
+        return value
+
+    @property
+    def min_workers(self) -> int:
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
 
 class ObjectiveSection(Section):
@@ -108,11 +166,25 @@ class TrainConfig(Section):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=NUM_LANES)
     """Global: of all workers together."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
+    """Of forward and backward pass; weights stay fp32. fp64, for proofs, is double throughout."""
+    channels_last: bool = True
+    """Memory layout of pages and feature maps: faster on CPUs with AMX and on tensor cores, the same result."""
+    compile: bool = False
+    """torch.compile: pays in long runs; needs a C++ compiler on CPUs."""
+    sync_batch_norm: bool = False
+    """Batch norm over all workers' records; on GPUs alone."""
+    freeze_batch_norm: bool = False
+    """Batch norms keep their statistics: for fine-tuning, and for results that no number of workers changes."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Evaluate and keep a moving average of the weights; 0 keeps the last weights."""
-    metric: StreamAuroc = "val_image_macro_auroc"
+    metric: Metric = "val_image_macro_auroc"
     """What picks the best epoch and ranks trials; higher is better."""
+    threshold_recall: float | None = Field(None, gt=0, le=1)
+    """Choose thresholds for this recall on the validation split; for the best F1 where null."""
+    early_stopping: EarlyStoppingSection = EarlyStoppingSection()
+    checkpoint: CheckpointSection = CheckpointSection()
+    tracking: TrackingSection = TrackingSection()
     scaling: ScalingSection = ScalingSection()
     seed: int = Field(0, ge=0)
 
@@ -124,11 +196,14 @@ class TrainConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _even_shares(self) -> "TrainConfig":
-        if self.batch_size % self.scaling.num_workers:
+    def _work_for_all(self) -> "TrainConfig":
+        if self.batch_size < self.scaling.max_workers:
             raise ValueError(
-                f"batch_size {self.batch_size} cannot be shared evenly by {self.scaling.num_workers} workers; "
-                "choose a multiple"
+                f"batch_size {self.batch_size} leaves some of {self.scaling.max_workers} workers no record"
+            )
+        if self.sync_batch_norm and not self.scaling.use_gpu:
+            raise ValueError(
+                "sync_batch_norm works on GPUs alone; set scaling.use_gpu, or take a larger share a worker"
             )
         return self
 
@@ -148,70 +223,3 @@ def parse_config(values: dict[str, Any], place: str) -> TrainConfig:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{place}: {explain(error, TrainConfig)}") from None
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """A YAML file that holds a mapping; UserError where it is missing or something else."""
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; configurations that come with VizECG are in tune_configs/") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
-    return values
-
-
-def merge_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`values` with every `a.b=value` put in place; a value is read as YAML, so 3, true and [1, 2] are just that."""
-    merged = {key: merge_overrides(value, ()) if isinstance(value, dict) else value for key, value in values.items()}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UserError(f"--set {override}: expected key=value, such as --set scaling.num_workers=2")
-        *sections, last = key.strip().split(".")
-        place = merged
-        for section in sections:
-            if place.get(section) is None:
-                place[section] = {}
-            place = place[section]
-            if not isinstance(place, dict):
-                raise UserError(f"--set {override}: {section} is a value, it holds no keys")
-        place[last] = _parse_scalar(text, override)
-    return merged
-
-
-def _parse_scalar(text: str, override: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not YAML; quote it, such as --set 'key=\"value\"'") from None
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)  # YAML 1.1 takes 1e-3 for a word.
-    except ValueError:
-        return value
-
-
-def explain(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The first problem of a pydantic error as one sentence."""
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    if problem["type"] == "extra_forbidden" or "[key]" in problem["loc"]:
-        near = difflib.get_close_matches(place, list(valid_keys(schema)), n=1, cutoff=0.4)
-        return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    return f"{place}{given}: {message}" if place else message
-
-
-def valid_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a configuration file may hold."""
-    for name, field in schema.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from valid_keys(field.annotation, f"{prefix}{name}.")
-        elif get_origin(field.annotation) is dict:
-            yield from (f"{prefix}{name}.{key}" for key in get_args(get_args(field.annotation)[0]))

@@ -9,17 +9,17 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .config import TrainConfig, explain, merge_overrides, parse_config, read_yaml
+from .config import TrainConfig, parse_config
 from .errors import UserError
 from .files import claim_folder, write_atomically
 from .ray_session import start_ray
+from .settings import explain, merge_overrides, read_yaml
 
 OnTrial = Callable[[dict[str, Any]], None]
 RUN_NAME = "trials"
@@ -108,7 +108,7 @@ def tune_model(
     Raises:
         UserError: the cluster cannot hold a single trial, or no trial finished an epoch.
     """
-    from .train.driver import make_job, require_both_classes
+    from .train.prepare import make_job, require_both_classes
 
     out = Path(out).absolute()
     base = search.trial_config(search.first_parameters())
@@ -116,7 +116,7 @@ def tune_model(
     require_both_classes(job)
     identity = hashlib.sha256((search.model_dump_json() + job.identity).encode()).hexdigest()
     claim_folder(out / "run.json", {"identity": identity, "search": search.model_dump(mode="json")})
-    workers = base.scaling.num_workers
+    workers = base.scaling.max_workers
     start_ray(min_cpus=_cpus_of_trial(workers))
     results = _tuner(Path(shards).absolute(), out, search, base, on_trial).fit()
     trials = _ranked(results, search, base.metric)
@@ -127,15 +127,15 @@ def tune_model(
 
 
 def _cpus_of_trial(num_workers: int) -> int:
-    """The workers, and for each a place for the task that reads its shards."""
-    return 2 * num_workers
+    """The workers, and a place for what they start."""
+    return num_workers + 1
 
 
 def _tuner(shards: Path, out: Path, search: SearchConfig, base: TrainConfig, on_trial: OnTrial | None) -> Any:
     import ray
     from ray import tune
 
-    workers = base.scaling.num_workers
+    workers = base.scaling.max_workers
     at_once = max(1, int(ray.cluster_resources()["CPU"]) // _cpus_of_trial(workers))
     trainable = tune.with_parameters(run_trial, search=search, shards=str(shards), trials_at_once=at_once)
     resources: dict[str, float] = {"CPU": 1} if workers == 1 else {"CPU": 0.1}
@@ -212,11 +212,11 @@ def _trial_watcher(on_trial: OnTrial | None, metric: str) -> Any:
 
 def run_trial(parameters: dict[str, Any], search: SearchConfig, shards: str, trials_at_once: int) -> None:
     """What Ray Tune runs in the process of a trial."""
-    from .train.driver import make_job
+    from .train.prepare import make_job
 
     config = search.trial_config(parameters)
     job = make_job(shards, config)
-    if config.scaling.num_workers == 1:
+    if config.scaling.max_workers == 1:
         _train_here(job, trials_at_once)
     else:
         _train_with_workers(job)
@@ -226,14 +226,13 @@ def _train_here(job: Any, trials_at_once: int) -> None:
     import torch
     from ray import tune
 
-    from .train.driver import use_threads
     from .train.loop import TrainingRun
+    from .train.ray_worker import use_threads
     from .train.worker import Worker
 
     use_threads(job.config, trials_at_once)
     device = torch.device("cuda" if job.config.scaling.use_gpu else "cpu")
-    worker = Worker(rank=0, world_size=1, device=device, report=lambda metrics, folder: tune.report(metrics))
-    TrainingRun(replace(job, keep_checkpoints=False), worker).train()
+    TrainingRun(job, Worker(rank=0, world_size=1, device=device, report=tune.report)).train()
 
 
 def _train_with_workers(job: Any) -> None:
@@ -245,7 +244,7 @@ def _train_with_workers(job: Any) -> None:
 
     folder = tune.get_context().get_trial_dir()
     run_config = ray.train.RunConfig(name="run", storage_path=folder, callbacks=[TuneReportCallback()])
-    torch_trainer(job, run_config, history=None).fit()
+    torch_trainer(job, run_config, out=None).fit()
 
 
 def _ranked(results: Any, search: SearchConfig, metric: str) -> list[dict[str, Any]]:

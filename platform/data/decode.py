@@ -13,63 +13,105 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from ...models.batch import EcgBatch
+from .drawn import DrawnPages
 from .labels import LabelSpace
-from .read_page import PageSpec, prepare
+from .read_page import PageSpec, Pixels, prepare
 
 T = TypeVar("T")
 
+Recorded = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""What was recorded of a signal, (L, n) in mV, and which leads are there, (L,)."""
+
 
 class BatchDecoder:
-    """Decodes pages and resolves targets; `shift_px` moves every page a little, another way in every epoch."""
+    """Decodes pages and resolves targets.
 
-    def __init__(self, label_space: LabelSpace, page: PageSpec, num_threads: int = 2, shift_px: int = 0, seed: int = 0):
+    In training, `shift_px` moves every page a little, another way in every epoch, and `drawn` prints the signals anew
+    instead of decoding the stored pages. `num_samples`, T, is what a worker without rows has to know.
+    """
+
+    def __init__(
+        self,
+        label_space: LabelSpace,
+        page: PageSpec,
+        num_threads: int = 2,
+        shift_px: int = 0,
+        seed: int = 0,
+        *,
+        num_samples: int | None = None,
+        drawn: DrawnPages | None = None,
+    ):
         self._label_space = label_space
         self._page = page
         self._shift_px = shift_px
         self._seed = seed
-        self._filler: pa.Table | None = None
+        self._num_samples = num_samples
+        self._drawn = drawn
         # OpenCV releases the interpreter lock, so threads decode at the same time.
         self._pool = ThreadPoolExecutor(num_threads)
 
-    def batch(self, rows: pa.Table, size: int, epoch: int | None = None) -> EcgBatch:
-        """Exactly `size` records: rows that lack are filled up with repeated ones of weight zero.
+    def batch(self, rows: pa.Table, epoch: int | None = None) -> EcgBatch:
+        """The records of `rows`; without any, one empty record of weight zero, so that all workers step together.
 
-        `epoch` is given in training, where pages are moved.
+        `epoch` is given in training, where pages are moved or drawn.
         """
-        self._filler = rows.slice(0, 1) if len(rows) else self._filler
-        assert self._filler is not None, "the first step of a run has rows on every worker"
-        assert len(rows) <= size, (len(rows), size)
-        held = rows if len(rows) else self._filler
-        columns = held.take(np.resize(np.arange(len(held)), size))
-        ids = columns["record_id"].to_pylist()
-        known = [self._label_space.targets(*pair) for pair in zip(*_lists(columns, "codes", "code_set"), strict=True)]
-        signal = _fixed_lists(columns["signal"]).reshape(size, 12, -1)
+        if not len(rows):
+            return self._nothing()
+        size, ids = len(rows), rows["record_id"].to_pylist()
+        known = [self._label_space.targets(*pair) for pair in zip(*_lists(rows, "codes", "code_set"), strict=True)]
+        signal_mv = _fixed_lists(rows["signal"]).reshape(size, 12, -1).astype(np.float32) / 1000.0
+        signal_known = rows["signal_known"].to_numpy(zero_copy_only=False).copy()
+        lead_present = _fixed_lists(rows["lead_present"]).reshape(size, 12).copy()
+        valid_samples = rows["valid_samples"].to_numpy().astype(np.int64)
+        recorded = [
+            (signal[:, :valid], present) if is_known else None
+            for signal, valid, present, is_known in zip(
+                signal_mv, valid_samples, lead_present, signal_known, strict=True
+            )
+        ]
+        pages = self._pool.map(self._read_page, rows["page"].to_pylist(), recorded, ids, [epoch] * size)
         return EcgBatch(
-            page=torch.from_numpy(self._pages(columns["page"], ids, epoch)),
-            signal=torch.from_numpy(signal.astype(np.float32) / 1000.0),
-            signal_known=torch.from_numpy(columns["signal_known"].to_numpy(zero_copy_only=False).copy()),
-            lead_present=torch.from_numpy(_fixed_lists(columns["lead_present"]).reshape(size, 12).copy()),
-            valid_samples=torch.from_numpy(columns["valid_samples"].to_numpy().astype(np.int64)),
+            page=torch.from_numpy(np.stack(list(pages))),
+            signal=torch.from_numpy(signal_mv),
+            signal_known=torch.from_numpy(signal_known),
+            lead_present=torch.from_numpy(lead_present),
+            valid_samples=torch.from_numpy(valid_samples),
             target=torch.from_numpy(np.stack([target for target, _ in known])),
             target_known=torch.from_numpy(np.stack([mask for _, mask in known])),
-            weight=(torch.arange(size) < len(rows)).float(),
+            weight=torch.ones(size),
             record_id=ids,
         )
 
-    def _pages(self, pages: pa.ChunkedArray, ids: list[str], epoch: int | None) -> np.ndarray:
-        shifts = [self._shift(record_id, epoch) for record_id in ids]
-        return np.stack(list(self._pool.map(self._read, pages.to_pylist(), shifts)))
+    def _nothing(self) -> EcgBatch:
+        assert self._num_samples is not None, "a decoder that may meet no rows knows the length of signals"
+        num_labels = len(self._label_space.labels)
+        return EcgBatch(
+            page=torch.full((1, 3, self._page.height_px, self._page.width_px), 255, dtype=torch.uint8),
+            signal=torch.zeros(1, 12, self._num_samples),
+            signal_known=torch.zeros(1, dtype=torch.bool),
+            lead_present=torch.zeros(1, 12, dtype=torch.bool),
+            valid_samples=torch.zeros(1, dtype=torch.int64),
+            target=torch.zeros(1, num_labels),
+            target_known=torch.zeros(1, num_labels, dtype=torch.bool),
+            weight=torch.zeros(1),
+            record_id=[""],
+        )
 
-    def _read(self, data: bytes, shift: tuple[int, int]) -> np.ndarray:
-        page = prepare(data, self._page)
-        if shift == (0, 0):
-            return page
-        return moved(page, *shift)
+    def _read_page(self, stored: bytes, recorded: Recorded | None, record_id: str, epoch: int | None) -> Pixels:
+        if epoch is None:
+            return prepare(stored, self._page)
+        if self._drawn is None or recorded is None:
+            page = prepare(stored, self._page)
+        else:
+            page = self._drawn.draw(*recorded, record_id, epoch, self._page)
+        shift = self._shift(record_id, epoch)
+        return page if shift == (0, 0) else moved(page, *shift)
 
-    def _shift(self, record_id: str, epoch: int | None) -> tuple[int, int]:
-        if epoch is None or not self._shift_px:
+    def _shift(self, record_id: str, epoch: int) -> tuple[int, int]:
+        if not self._shift_px:
             return 0, 0
         key = [self._seed, epoch, zlib.crc32(record_id.encode())]
         down, right = np.random.default_rng(key).integers(-self._shift_px, self._shift_px + 1, 2)

@@ -1,117 +1,71 @@
-"""`vizecg train`: shards in, a bundle out. Resolves everything the workers need and hands it to Ray Train."""
+"""`vizecg train`: shards in, a bundle out. Makes the job, claims OUT and hands both to Ray Train."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..bundle import FACTS
-from ..config import TrainConfig
-from ..data.batches import RowGroup
-from ..data.dataset_info import DatasetInfo, load_dataset_info, read_row_index
-from ..data.labels import LabelSpace, load_label_space
-from ..data.read_page import PageSpec
+from ..config import ScalingSection, TrainConfig
 from ..errors import UserError
 from ..files import claim_folder, write_atomically
-from ..history import HISTORY, watch_history
-from ..ray_session import share_of_cores, start_ray
-from .loop import TrainingRun, TrainJob
-from .worker import Worker
+from ..history import HISTORY, PROGRESS, watch_run
+from ..ray_session import start_ray
+from .job import TrainJob
+from .mlflow_log import MLFLOW, mlflow_settings
+from .prepare import make_job
+from .ray_worker import NOT_FINITE, ray_worker
+from .tracking import TENSORBOARD
 
-OnEpoch = Callable[[dict[str, Any]], None]
-RUN_NAME = "checkpoints"
+OnRow = Callable[[dict[str, Any]], None]
+CHECKPOINTS = "checkpoints"
 MARKER = "run.json"
+_RAY = ".ray"
+"""What Ray Train writes of its own; nothing is read from it."""
 
 
 def train_model(
-    shards: Path | str, out: Path | str, config: TrainConfig, *, restart: bool = False, on_epoch: OnEpoch | None = None
+    shards: Path | str,
+    out: Path | str,
+    config: TrainConfig,
+    *,
+    restart: bool = False,
+    init_from: Path | str | None = None,
+    on_epoch: OnRow | None = None,
+    on_progress: OnRow | None = None,
 ) -> Path:
     """Train on `shards` and write OUT/bundle; the same call goes on where an earlier one stopped.
 
     Args:
         restart: throw away what an earlier run left in OUT.
+        init_from: bundle to start from, for fine-tuning.
         on_epoch: called with the metrics of every finished epoch.
+        on_progress: called twice a second with where the run is.
 
     Raises:
-        UserError: shards, configuration and cluster do not fit together, or OUT holds another run.
+        UserError: shards, configuration and cluster do not fit together, OUT holds another run, or the loss became
+            infinite.
     """
     out = Path(out).absolute()
-    job = make_job(shards, config)
+    job = make_job(shards, config, init_from)
     if restart:
         _clear(out, job)
     if _claim(out, job):
         return out / "bundle"
+    job = replace(job, mlflow=mlflow_settings(config))
     start_ray(min_cpus=cpus_of_training(config))
-    with watch_history(out / HISTORY, on_epoch or (lambda metrics: None)):
-        checkpoint = _fit(job, out)
-    return _write_bundle(job, checkpoint, out / "bundle")
+    silent: OnRow = lambda row: None  # noqa: E731
+    with watch_run(out, on_epoch or silent, on_progress or silent):
+        _fit(job, out)
+    return _write_bundle(job, out)
 
 
 def cpus_of_training(config: TrainConfig) -> int:
-    """Logical CPUs of a run: every worker, the task that feeds it, and one to spare for what the driver starts."""
-    return 2 * config.scaling.num_workers + 1
-
-
-def make_job(shards: Path | str, config: TrainConfig) -> TrainJob:
-    """Everything the workers need, looked up once; UserError where shards and configuration do not fit."""
-    shards = Path(shards).absolute()
-    info = load_dataset_info(shards)
-    label_space = load_label_space(config.label_space or info.default_label_space)
-    splits = {split: [RowGroup(*group) for group in read_row_index(shards, split)] for split in ("train", "val")}
-    for split, least in (("train", config.batch_size), ("val", 1)):
-        held = sum(group.num_rows for group in splits[split])
-        if held < least:
-            raise UserError(f"{shards}: the {split} split holds {held} records, and batch_size {least} needs that many")
-    _check_model(config, len(label_space.labels))
-    page = PageSpec(
-        width_px=config.data.page_width_px or info.page.width_px,
-        height_px=config.data.page_height_px or info.page.height_px,
-    )
-    return TrainJob(
-        config=config,
-        label_space=label_space,
-        page=page,
-        train=splits["train"],
-        val=splits["val"],
-        identity=_identity(config, label_space, info),
-        shards=str(shards),
-        dataset_fingerprint=info.fingerprint,
-        sampling_rate_hz=info.sampling_rate_hz,
-    )
-
-
-def require_both_classes(job: TrainJob) -> None:
-    """A search ranks trials by AUROC on the validation split; UserError where none of its labels can have one."""
-    info = load_dataset_info(job.shards)
-    counts, total = info.code_counts["val"], info.counts["val"]
-    positives = [sum(counts.get(code, 0) for code in label.codes) for label in job.label_space.labels]
-    if not any(0 < count < total for count in positives):
-        raise UserError(
-            f"{job.shards}: trials cannot be ranked, since among the {total} validation records no label of "
-            f"{job.label_space.name} has both positive and negative ones; use more records or another label_space"
-        )
-
-
-def _check_model(config: TrainConfig, num_labels: int) -> None:
-    """Build the model without its weights: a wrong option is one sentence here, and a failed run in the workers."""
-    import torch
-
-    from ...models.registry import build_model
-
-    try:
-        with torch.device("meta"):
-            build_model(config.model.name, config.model.size, num_labels, config.model.options)
-    except (ValueError, TypeError) as error:
-        raise UserError(str(error)) from None
-
-
-def _identity(config: TrainConfig, label_space: LabelSpace, info: DatasetInfo) -> str:
-    """What a resumed run must share with the run it goes on from: all but the scaling."""
-    data = info.fingerprint + info.config.model_dump_json()
-    facts = [config.model_dump_json(exclude={"scaling"}), label_space.model_dump_json(), data]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+    """Logical CPUs of a run: every worker, and one to spare for what the driver starts."""
+    return config.scaling.min_workers + 1
 
 
 def _claim(out: Path, job: TrainJob) -> bool:
@@ -124,91 +78,67 @@ def _clear(out: Path, job: TrainJob) -> None:
     """Remove what an earlier run left, and nothing else: OUT may hold its evaluation, too, or be anybody's folder."""
     if not (out / MARKER).exists():
         return
-    for name in ("bundle", RUN_NAME):
+    for name in ("bundle", CHECKPOINTS, TENSORBOARD, NOT_FINITE, _RAY):
         shutil.rmtree(out / name, ignore_errors=True)
-    (out / HISTORY).unlink(missing_ok=True)
+    for name in (HISTORY, PROGRESS, MLFLOW):
+        (out / name).unlink(missing_ok=True)
     write_atomically(out / MARKER, json.dumps({"identity": job.identity}))
 
 
-def _fit(job: TrainJob, out: Path) -> Any:
+def _fit(job: TrainJob, out: Path) -> None:
     import ray.train
 
-    run_config = ray.train.RunConfig(
-        name=RUN_NAME,
-        storage_path=str(out),
-        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-        failure_config=ray.train.FailureConfig(max_failures=3),
-    )
-    try:
-        return torch_trainer(job, run_config, history=str(out / HISTORY)).fit().checkpoint
-    except ray.train.WorkerGroupError as error:
-        causes = [cause for cause in error.worker_failures.values() if isinstance(cause, FloatingPointError)]
-        if causes:
-            raise UserError(f"training failed: {causes[0]}") from None
-        raise
+    from .checkpoint import begin_attempt
+
+    attempt = uuid4().hex[:8]
+    begin_attempt(out / CHECKPOINTS, attempt)
+    for left in (_RAY, NOT_FINITE):
+        shutil.rmtree(out / left, ignore_errors=True)
+    failures = ray.train.FailureConfig(max_failures=job.config.scaling.max_failures)
+    run_config = ray.train.RunConfig(name=attempt, storage_path=str(out / _RAY), failure_config=failures)
+    torch_trainer(job, run_config, out=str(out), attempt=attempt).fit()
+    shutil.rmtree(out / _RAY, ignore_errors=True)
+    stopped = sorted((out / NOT_FINITE).glob("*.json"))
+    if stopped:
+        facts = json.loads(stopped[0].read_text())
+        raise UserError(
+            f"training stopped before step {facts['step']}, whose {facts['what']} is not finite; its records are in "
+            f"{out / NOT_FINITE}; look at them, or start over with a lower optimizer.learning_rate or precision fp32"
+        )
 
 
-def torch_trainer(job: TrainJob, run_config: Any, history: str | None, **more: Any) -> Any:
-    """The Ray Train run of a job; `history` names the file that the first worker adds every epoch to.
+def torch_trainer(job: TrainJob, run_config: Any, out: str | None, attempt: str = "", **more: Any) -> Any:
+    """The Ray Train run of a job; without `out` it keeps nothing but what it reports.
 
     `more` goes into the arguments of the worker function; `worker` in it replaces `ray_worker`.
     """
-    import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     scaling = job.config.scaling
     return TorchTrainer(
         more.pop("worker", ray_worker),
-        train_loop_config={"job": job, "history": history, **more},
-        scaling_config=ray.train.ScalingConfig(num_workers=scaling.num_workers, use_gpu=scaling.use_gpu),
+        train_loop_config={"job": job, "out": out, "attempt": attempt, **more},
+        scaling_config=_scaling_config(scaling),
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
         run_config=run_config,
     )
 
 
-def ray_worker(arguments: dict[str, Any]) -> None:
-    """What Ray Train runs in every worker."""
+def _scaling_config(scaling: ScalingSection) -> Any:
     import ray.train
-    import ray.train.torch
-    import torch
 
-    job: TrainJob = arguments["job"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    use_threads(job.config, context.get_local_world_size())
-    history = arguments["history"]
-
-    def report(metrics: dict[str, Any], folder: Path | None) -> None:
-        # First: an epoch that is in a checkpoint must be in the history, too.
-        if rank == 0 and history:
-            with open(history, "a") as lines:
-                lines.write(json.dumps(metrics) + "\n")
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if folder else None
-        ray.train.report(metrics, checkpoint=checkpoint)
-
-    checkpoint = ray.train.get_checkpoint()
-    device = ray.train.torch.get_device() if job.config.scaling.use_gpu else torch.device("cpu")
-    if checkpoint is None:
-        TrainingRun(job, Worker(rank=rank, world_size=world_size, device=device, report=report)).train()
-        return
-    with checkpoint.as_directory() as folder:
-        worker = Worker(rank=rank, world_size=world_size, device=device, report=report, checkpoint=Path(folder))
-        run = TrainingRun(job, worker)
-    run.train()
+    elastic = scaling.min_workers < scaling.max_workers
+    more = {"elastic_resize_monitor_interval_s": scaling.resize_every_s} if elastic else {}
+    num_workers = scaling.num_workers if elastic else scaling.max_workers
+    return ray.train.ScalingConfig(num_workers=num_workers, use_gpu=scaling.use_gpu, **more)
 
 
-def use_threads(config: TrainConfig, workers_on_node: int) -> None:
-    """Share the cores of a machine among its workers."""
-    import torch
-
-    torch.set_num_threads(config.scaling.threads_per_worker or share_of_cores(workers_on_node))
-
-
-def _write_bundle(job: TrainJob, checkpoint: Any, folder: Path) -> Path:
+def _write_bundle(job: TrainJob, out: Path) -> Path:
     """Make the bundle where the workers ran: the driver may sit on a head node without the cores for it."""
     import ray
 
     from .finish import bundle_from_checkpoint
 
-    ray.get(ray.remote(num_cpus=1)(bundle_from_checkpoint).remote(job, checkpoint, str(folder)))
+    folder = out / "bundle"
+    ray.get(ray.remote(num_cpus=1)(bundle_from_checkpoint).remote(job, str(out / CHECKPOINTS), str(folder)))
     return folder

@@ -1,56 +1,78 @@
-"""From the best weights of a run to its bundle: thresholds are chosen with the predictor that will be deployed."""
+"""From the best weights of a run to its bundle: calibration and thresholds, as the deployed predictor will use them."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...models.registry import build_model
 from ..bundle import Bundle, loaded_model, save_bundle
-from ..config import ModelConfig
-from ..evaluate.predict import predict_windows
+from ..calibration import apply_calibration
+from ..evaluate.abstention import abstention_band
+from ..evaluate.calibrate import fit_calibration
+from ..evaluate.metrics import evaluate_predictions
+from ..evaluate.predict import Predictions, predict_windows
 from ..evaluate.thresholds import choose_thresholds
 from ..predictor import Predictor
-from .checkpoint import load_state, load_weights
-from .loop import TrainJob
+from .checkpoint import latest_checkpoint
+from .job import TrainJob
 
 
-def bundle_from_checkpoint(job: TrainJob, checkpoint: Any, folder: str) -> None:
-    """Write the bundle of the best epoch in a Ray Train checkpoint."""
-    with checkpoint.as_directory() as directory:
-        state = load_state(Path(directory), job.identity)
-        weights = load_weights(Path(directory), "best")
-    write_bundle(job, weights, state.history[state.best_epoch - 1], Path(folder))
+def bundle_from_checkpoint(job: TrainJob, checkpoints: str, folder: str) -> None:
+    """Write the bundle of the best epoch that the last checkpoint knows."""
+    checkpoint = latest_checkpoint(Path(checkpoints), job.identity)
+    assert checkpoint is not None, f"{checkpoints}: a run that has ended left a checkpoint"
+    state = checkpoint.state
+    write_bundle(job, checkpoint.weights["best"], state.history[state.best_epoch - 1], Path(folder))
 
 
 def write_bundle(job: TrainJob, weights: dict[str, Tensor], metrics: dict[str, Any], folder: Path) -> Bundle:
-    """Choose thresholds on the validation split and write the bundle."""
-    num_labels = len(job.label_space.labels)
-    draft = Bundle(
-        model=_with_all_options(job),
-        deployed_stream="image",
+    """Fit calibration, then thresholds, on the validation split and write the bundle."""
+    draft = _draft(job, metrics)
+    predictions = predict_windows(Predictor(draft, loaded_model(draft, weights)), job.val)
+    return save_bundle(folder, draft.model_copy(update=_fitted(draft, predictions)), weights)
+
+
+def _draft(job: TrainJob, metrics: dict[str, Any]) -> Bundle:
+    """The bundle before anything is fitted."""
+    model = _model_without_weights(job)
+    # With every option spelled out, a bundle outlives a change of what its size means.
+    options = asdict(model.config)  # pyrefly: ignore[bad-argument-type]
+    return Bundle(
+        model=job.config.model.model_copy(update={"options": options}),
+        deployed_stream=str(model.deployed_stream),
         label_space=job.label_space,
-        thresholds=[0.5] * num_labels,
+        thresholds=[0.5] * len(job.label_space.labels),
         page=job.page,
         metrics={name: value for name, value in metrics.items() if name.startswith("val_")},
         sampling_rate_hz=job.sampling_rate_hz,
         dataset_fingerprint=job.dataset_fingerprint,
         train_config=job.config,
     )
-    predictions = predict_windows(Predictor(draft, loaded_model(draft, weights)), job.val)
-    thresholds = {
-        stream: choose_thresholds(probability, predictions.target, predictions.known).tolist()
-        for stream, probability in predictions.probability.items()
-    }
-    chosen = {"thresholds": thresholds.pop(draft.deployed_stream), "teacher_thresholds": thresholds}
-    return save_bundle(folder, draft.model_copy(update=chosen), weights)
 
 
-def _with_all_options(job: TrainJob) -> ModelConfig:
-    """The model with every option spelled out, so that a bundle outlives a change of what its size means."""
+def _model_without_weights(job: TrainJob) -> nn.Module:
     model = job.config.model
     with torch.device("meta"):
-        config = build_model(model.name, model.size, len(job.label_space.labels), model.options).config
-    return model.model_copy(update={"options": asdict(config)})  # pyrefly: ignore[bad-argument-type]
+        return build_model(model.name, model.size, len(job.label_space.labels), model.options)
+
+
+def _fitted(draft: Bundle, predictions: Predictions) -> dict[str, Any]:
+    """Calibration of every stream, thresholds on what it gives, and what the deployed stream reaches with both."""
+    target, known, deployed = predictions.target, predictions.known, draft.deployed_stream
+    calibration = {stream: fit_calibration(z, target, known) for stream, z in predictions.logits.items()}
+    probability = {stream: apply_calibration(z, calibration[stream]) for stream, z in predictions.logits.items()}
+    recall = draft.train_config.threshold_recall
+    thresholds = {stream: choose_thresholds(p, target, known, recall) for stream, p in probability.items()}
+    reached = evaluate_predictions(
+        probability[deployed], target, known, draft.label_space.keys, thresholds[deployed]
+    ).macro
+    return {
+        "calibration": calibration,
+        "thresholds": thresholds[deployed].tolist(),
+        "teacher_thresholds": {name: values.tolist() for name, values in thresholds.items() if name != deployed},
+        "abstention_widths": abstention_band(probability[deployed], known, thresholds[deployed]).tolist(),
+        "metrics": draft.metrics | {f"val_{deployed}_macro_{name}": value for name, value in asdict(reached).items()},
+    }

@@ -1,70 +1,33 @@
 """The loop of one training worker. It knows its rank and how to report (worker.py), not who started it.
 
-Shapes: B records of this worker's share of a step, K labels, N records of a split.
+Shapes: B records of this worker's share of a step, K labels, T terms of the objective.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ...models.batch import EcgBatch
-from ...models.objectives import LossTerm, loss_terms, weighted_total
-from ...models.registry import build_model
-from ..config import TrainConfig
-from ..data.batches import RankStream, RowGroup, epoch_plan, steps_per_epoch
+from ..data.balance import balanced_counts
+from ..data.batches import RankStream
 from ..data.decode import BatchDecoder, prefetched
-from ..data.labels import LabelSpace
-from ..data.read_page import PageSpec
-from ..evaluate.metrics import macro_auroc
-from .checkpoint import TrainState, load_optimizer, load_state, load_weights, save_checkpoint
-from .optimizer import build_optimizer, learning_rate_at
+from ..data.drawn import DrawnPages
+from ..data.order import Pass, Plan, epoch_plan, rows_done, steps_per_epoch
+from ..data.readers import read_on_threads
+from .checkpoint import FOLDER, Checkpoint, Checkpoints, TrainState, Weights, latest_checkpoint
+from .job import TrainJob
+from .model import moving_average, prepared_model, train_mode
+from .optimizer import build_optimizer, learning_rate_at, should_stop
+from .step import Stepper
+from .tracking import Tracker, Untracked
+from .validation import validate
 from .worker import Worker, unwrapped
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """All that decides a run, resolved by the driver: no worker looks anything up on its own."""
-
-    config: TrainConfig
-    label_space: LabelSpace
-    page: PageSpec
-    train: list[RowGroup]
-    val: list[RowGroup]
-    identity: str
-    """Fingerprint of configuration and data; a checkpoint of another one is refused."""
-    shards: str
-    dataset_fingerprint: str
-    sampling_rate_hz: float
-    keep_checkpoints: bool = True
-
-
-class EpochLosses:
-    """Sums the losses of an epoch."""
-
-    def __init__(self) -> None:
-        self._weights: dict[str, float] = {}
-        self._sums: Tensor | None = None
-
-    def add(self, terms: dict[str, LossTerm], sums: Tensor) -> None:
-        """`sums` (2, number of terms): of all workers, in one step."""
-        self._weights = {name: term.weight for name, term in terms.items()}
-        self._sums = sums if self._sums is None else self._sums + sums
-
-    def means(self) -> dict[str, float]:
-        """`train_<term>` by term, and their weighted sum as `train_loss`."""
-        assert self._sums is not None, "an epoch has steps"
-        totals, counts = self._sums.cpu()
-        means = (totals / counts.clamp(min=1)).tolist()
-        losses = {f"train_{name}": mean for name, mean in zip(self._weights, means, strict=True)}
-        return losses | {"train_loss": sum(w * mean for w, mean in zip(self._weights.values(), means, strict=True))}
+_ASK_PREEMPTED_EVERY_S = 5.0
 
 
 class TrainingRun:
@@ -72,154 +35,219 @@ class TrainingRun:
 
     def __init__(self, job: TrainJob, worker: Worker):
         self.job, self.worker, self.config = job, worker, job.config
-        config = self.config
-        torch.manual_seed(config.seed)
-        model = build_model(config.model.name, config.model.size, len(job.label_space.labels), config.model.options)
-        self.objective = config.objective.build()
-        self.model = worker.prepare(model.to(memory_format=torch.channels_last))
-        self.average = self._moving_average()
-        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.steps_per_epoch = steps_per_epoch(job.num_train, self.config.batch_size)
+        self.model = prepared_model(job, worker)
+        self.average = moving_average(unwrapped(self.model), self.config.ema_decay)
+        self.optimizer = build_optimizer(self.config.optimizer, self.model)
+        self.stepper = Stepper(self.config, self.model, self.optimizer, worker)
         self.state = TrainState()
-        self.best: dict[str, Tensor] = {}
+        self.best: Weights = {}
+        self.seconds: dict[str, float] = {}
+        self.checkpoints: Checkpoints | None = None
         self._resume()
-        self.num_train = sum(group.num_rows for group in job.train)
-        self.num_val = sum(group.num_rows for group in job.val)
-        self.steps_per_epoch = steps_per_epoch(self.num_train, config.batch_size)
-        self.rank_batch_size = config.batch_size // worker.world_size
-        self.decoder = BatchDecoder(
-            job.label_space, job.page, config.data.decode_threads, config.data.page_shift_px, config.seed
-        )
+        self._last_checkpoint = self._last_asked = time.monotonic()
 
     def train(self) -> None:
         """All epochs that are left; every worker reports each of them."""
-        stream = RankStream(self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size)
-        for epoch in range(self.state.epoch, self.config.epochs):
-            started = time.monotonic()
-            metrics = self._train_epoch(stream, epoch)
-            metrics |= self._validate(stream)
-            metrics |= {"epoch": epoch + 1, "seconds": time.monotonic() - started}
-            self._finish_epoch(metrics)
+        tracker = self._tracker()
+        try:
+            self._train(tracker)
+        finally:
+            tracker.close(self.finished)
+            if self.checkpoints:
+                self.checkpoints.close()
 
-    def _passes(self) -> list[Any]:
+    def _train(self, tracker: Tracker | Untracked) -> None:
+        stream = RankStream(
+            self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size, read_on_threads
+        )
+        while not self.finished:
+            self.seconds = {}
+            started = time.monotonic()
+            metrics = self._train_epoch(stream, tracker)
+            with self._phase("validate", tracker):
+                metrics |= self._validate(stream)
+            metrics |= {"epoch": self.state.epoch + 1, "seconds": time.monotonic() - started}
+            self._finish_epoch(metrics | {f"{name}_s": spent for name, spent in self.seconds.items()}, tracker)
+
+    @property
+    def finished(self) -> bool:
+        """All epochs are done, or more of them promise nothing."""
+        return self.state.epoch >= self.config.epochs or should_stop(self._metrics(), self.config.early_stopping)
+
+    def _passes(self) -> list[Pass]:
         """What the stream reads: training and validation rows in turn, for every epoch that is left."""
-        seed, window_rows = self.config.seed, self.config.data.window_rows
         passes = []
+        first_step = self.state.epoch_step
         for epoch in range(self.state.epoch, self.config.epochs):
-            passes.append(epoch_plan(self.job.train, seed, epoch, window_rows))
-            passes.append(epoch_plan(self.job.val, seed, epoch, window_rows, shuffle=False))
+            passes.append(Pass(self._plan(epoch), self.job.num_train, first_step))
+            plan = epoch_plan(self.job.val, self.config.seed, epoch, self.config.data.window_rows, shuffle=False)
+            passes.append(Pass(plan, self.job.num_val))
+            first_step = 0
         return passes
 
-    def _batches(self, stream: RankStream, num_rows: int, epoch: int | None) -> Iterator[EcgBatch]:
-        decoded = (self.decoder.batch(rows, self.rank_batch_size, epoch) for rows in stream.steps(num_rows))
-        return (batch.to(self.worker.device) for batch in prefetched(decoded))
+    def _plan(self, epoch: int) -> Plan:
+        seed, weights = self.config.seed, self.job.sampling_weights
+        counts = None if weights is None else balanced_counts(weights, seed, epoch)
+        return epoch_plan(self.job.train, seed, epoch, self.config.data.window_rows, counts=counts)
 
-    def _train_epoch(self, stream: RankStream, epoch: int) -> dict[str, float]:
-        self.model.train()
-        started = asked = time.monotonic()
-        seconds_waited = 0.0
-        losses = EpochLosses()
-        for batch in self._batches(stream, self.num_train, epoch):
-            seconds_waited += time.monotonic() - asked
-            losses.add(*self._step(batch))
+    def _batches(self, stream: RankStream, epoch: int | None) -> Iterator[EcgBatch]:
+        decoded = (self._decoder.batch(rows, epoch) for rows in stream.next_pass())
+        for batch in prefetched(decoded):
+            moved = batch.to(self.worker.device)
+            yield moved.double() if self.config.precision == "fp64" else moved
+
+    def _train_epoch(self, stream: RankStream, tracker: Tracker | Untracked) -> dict[str, float]:
+        """The steps that are left of the epoch; losses of the whole epoch, and how the time went."""
+        train_mode(self.model, self.config.freeze_batch_norm)
+        tracker.phase("training")
+        asked = started = time.monotonic()
+        waits: list[float] = []
+        sums = torch.tensor(self.state.losses, dtype=torch.float64)
+        done_before = self._records_in_epoch()
+        for batch in self._batches(stream, self.state.epoch):
+            waits.append(time.monotonic() - asked)
+            sums = self._step(batch, sums, tracker)
             asked = time.monotonic()
-        self.state.records_seen += self.num_train
+            if len(waits) == 1 and self.state.epoch_step < self.steps_per_epoch:
+                # The first batch apart: it waits for files to be opened, its step for kernels to be chosen.
+                started, done_before = asked, self._records_in_epoch()
+        self.state.losses.clear()
+        self.state.epoch_step = 0
         elapsed = asked - started
-        return losses.means() | {
-            "records_per_second": self.num_train / elapsed,
-            "data_wait_share": seconds_waited / elapsed,
+        return self.stepper.means(sums) | {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "first_batch_s": waits[0],
+            "records_per_second": (self.job.num_train - done_before) / elapsed,
+            "data_wait_share": sum(waits[1:]) / elapsed,
         }
 
-    def _step(self, batch: EcgBatch) -> tuple[dict[str, LossTerm], Tensor]:
-        """One optimiser step; this worker's terms, and (2, number of terms) their sums and counts over all workers."""
-        rate = learning_rate_at(self.state.step, self.steps_per_epoch * self.config.epochs, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with self._autocast():
-            prediction = self.model(batch)
-        terms = loss_terms(prediction, batch, self.objective)
-        own = [torch.stack([getattr(term, part).detach() for term in terms.values()]) for part in ("total", "count")]
-        sums = self.worker.sum_over_workers(torch.stack(own))
-        # Sums and averaged gradients are the same on every worker, so all stop together.
-        self._require_finite(sums, "loss", batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        weighted_total(terms, sums[1], self.worker.world_size).backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
-        self._require_finite(norm, "gradient", batch)
-        self.optimizer.step()
-        self.state.step += 1
+    def _step(self, batch: EcgBatch, sums: Tensor, tracker: Tracker | Untracked) -> Tensor:
+        """One optimiser step; the epoch's sums and counts (2, T) with those of this step."""
+        state = self.state
+        rate = learning_rate_at(state.step, self.steps_per_epoch * self.config.epochs, self.config, self._metrics())
+        before = self._records_in_epoch()
+        asking = self.worker.rank == 0 and time.monotonic() - self._last_asked >= _ASK_PREEMPTED_EVERY_S
+        step_sums, all_ask = self.stepper(batch, state.step, rate, call=asking)
+        step_sums = step_sums.double()
+        sums = step_sums if not sums.numel() else sums.to(step_sums.device) + step_sums
+        state.step, state.epoch_step = state.step + 1, state.epoch_step + 1
+        state.records_seen += self._records_in_epoch() - before
         if self.average is not None:
             self.average.update_parameters(unwrapped(self.model))
-        return terms, sums
+        tracker.step(
+            state.epoch + 1, state.step, state.records_seen, self._records_in_epoch(),
+            lambda: self.stepper.means(step_sums), rate,
+        )  # fmt: skip
+        if state.epoch_step < self.steps_per_epoch:
+            self._checkpoint_if_due(sums, leaving=all_ask and self._preempted())
+        return sums
 
-    def _require_finite(self, values: Tensor, what: str, batch: EcgBatch) -> None:
-        if not torch.isfinite(values).all():
-            raise FloatingPointError(
-                f"the {what} is not finite at step {self.state.step}; the records of worker {self.worker.rank} begin "
-                f"with {batch.record_id[:3]}; a lower optimizer.learning_rate or precision fp32 may help"
-            )
+    def _checkpoint_if_due(self, sums: Tensor, leaving: bool) -> None:
+        """Within an epoch: by time or steps, and at once where a node is about to go."""
+        if self.checkpoints is None:
+            return
+        config, waited = self.config.checkpoint, time.monotonic() - self._last_checkpoint
+        due = waited >= config.every_s if config.every_steps is None else self.state.step % config.every_steps == 0
+        if due or leaving:
+            self.state.losses = sums.tolist()
+            self._save(wait=leaving)
+
+    def _preempted(self) -> bool:
+        """Asked by all workers together, when the first one's clock says so."""
+        self._last_asked = time.monotonic()
+        return self.worker.preempted()
 
     def _validate(self, stream: RankStream) -> dict[str, float | None]:
-        """Macro AUROC by stream on the predictions of all workers together."""
         model = self.evaluated_model().eval()
         # Every worker has seen other batches, and so has other batch-norm statistics; what is kept is the first one's.
         self.worker.share_buffers(model)
-        parts: list[dict[str, np.ndarray]] = []
-        for batch in self._batches(stream, self.num_val, None):
-            with torch.inference_mode(), self._autocast():
-                logits = model(batch).logits
-            kept = batch.weight > 0
-            values = {"target": batch.target, "known": batch.target_known, **logits}
-            parts.append({name: value[kept].float().cpu().numpy() for name, value in values.items()})
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        gathered = self.worker.gather(rows)
-        whole = {name: np.concatenate([rows[name] for rows in gathered]) for name in rows}
-        target, known = whole.pop("target"), whole.pop("known").astype(bool)
-        return {f"val_{stream}_macro_auroc": macro_auroc(logits, target, known) for stream, logits in whole.items()}
-
-    def _finish_epoch(self, metrics: dict[str, Any]) -> None:
-        value = metrics.get(self.config.metric)
-        self.state.epoch += 1
-        if self.state.best_metric is None or (value is not None and value > self.state.best_metric):
-            self.state.best_metric, self.state.best_epoch = value, self.state.epoch
-            self.best = {k: v.detach().cpu().clone() for k, v in self.evaluated_model().state_dict().items()}
-        metrics |= {"best_epoch": self.state.best_epoch, "best": self.state.best_metric}
-        self.state.history.append(metrics)
-        if self.worker.rank or not self.job.keep_checkpoints:
-            self.worker.report(metrics, None)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            self._save(Path(folder))
-            self.worker.report(metrics, Path(folder))
-
-    def _save(self, folder: Path) -> None:
-        weights = {
-            "model": unwrapped(self.model).state_dict(),
-            "average": self.evaluated_model().state_dict(),
-            "best": self.best,
-        }
-        save_checkpoint(folder, self.state, self.job.identity, weights, self.optimizer.state_dict())
-
-    def _resume(self) -> None:
-        folder = self.worker.checkpoint
-        if folder is None:
-            return
-        self.state = load_state(folder, self.job.identity)
-        unwrapped(self.model).load_state_dict(load_weights(folder, "model"))
-        if self.average is not None:
-            self.average.module.load_state_dict(load_weights(folder, "average"))
-            self.average.n_averaged.fill_(self.state.step)
-        self.best = load_weights(folder, "best")
-        self.optimizer.load_state_dict(load_optimizer(folder))
-
-    def _moving_average(self) -> AveragedModel | None:
-        if not self.config.ema_decay:
-            return None
-        average = get_ema_multi_avg_fn(self.config.ema_decay)
-        return AveragedModel(unwrapped(self.model), multi_avg_fn=average, use_buffers=True)
+        keys = self.job.label_space.keys
+        return validate(model, self._batches(stream, None), self.stepper.autocast, self.worker, keys)
 
     def evaluated_model(self) -> nn.Module:
         """The weights that are validated and kept."""
         return unwrapped(self.model) if self.average is None else self.average.module
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.worker.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+    def _finish_epoch(self, metrics: dict[str, float | None], tracker: Tracker | Untracked) -> None:
+        state, value = self.state, metrics.get(self.config.metric)
+        state.epoch += 1
+        if state.best_metric is None or (value is not None and value > state.best_metric):
+            state.best_metric, state.best_epoch = value, state.epoch
+            self.best = {k: v.detach().cpu().clone() for k, v in self.evaluated_model().state_dict().items()}
+        row = metrics | {"best_epoch": state.best_epoch, "best": state.best_metric, "workers": self.worker.world_size}
+        state.history.append(row)
+        # First: an epoch that is in a checkpoint must be in the history, too.
+        tracker.epoch(row)
+        if self.checkpoints is not None:
+            with self._phase("checkpoint", tracker):
+                self._save(wait=True)
+        self.worker.report(row)
+
+    def _save(self, wait: bool) -> None:
+        """Hand the run as it is now to the thread that writes checkpoints."""
+        assert self.checkpoints is not None
+        weights = {"model": unwrapped(self.model).state_dict(), "best": self.best}
+        if self.average is not None:
+            weights["average"] = self.average.module.state_dict()
+        optimizer = {"optimizer": self.optimizer.state_dict(), "scaler": self.stepper.scaler.state_dict()}
+        kept = {stem: tensors for stem, tensors in weights.items() if tensors}
+        if self.checkpoints.save(Checkpoint(state=self.state, weights=kept, optimizer=optimizer), wait=wait):
+            self._last_checkpoint = time.monotonic()
+
+    def _resume(self) -> None:
+        """Go on from the last checkpoint, or start from the weights that the job names."""
+        out = self.worker.out
+        if out is not None and self.worker.rank == 0:
+            keep_last = self.config.checkpoint.keep_last
+            self.checkpoints = Checkpoints(out / FOLDER, self.job.identity, self.worker.attempt, keep_last)
+        found = latest_checkpoint(out / FOLDER, self.job.identity) if out else None
+        if found is None:
+            return
+        self.state = found.state
+        unwrapped(self.model).load_state_dict(found.weights["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(found.weights["average"])
+            self.average.n_averaged.fill_(self.state.step)
+        self.best = found.weights.get("best", {})
+        self.optimizer.load_state_dict(found.optimizer["optimizer"])
+        self.stepper.scaler.load_state_dict(found.optimizer["scaler"])
+
+    def _tracker(self) -> Tracker | Untracked:
+        if self.worker.out is None or self.worker.rank:
+            return Untracked()
+        config, job = self.config, self.job
+        return Tracker(
+            self.worker.out,
+            run_name=self.worker.out.name,
+            num_epochs=config.epochs,
+            steps_per_epoch=self.steps_per_epoch,
+            num_train=job.num_train,
+            tensorboard=config.tracking.tensorboard,
+            mlflow=job.mlflow,
+            started_at_step=self.state.step,
+        )
+
+    @cached_property
+    def _decoder(self) -> BatchDecoder:
+        data, job = self.config.data, self.job
+        drawn = DrawnPages(job.sampling_rate_hz, self.config.seed) if data.page == "drawn" else None
+        return BatchDecoder(
+            job.label_space, job.page, data.decode_threads, data.page_shift_px, self.config.seed,
+            num_samples=job.num_samples, drawn=drawn,
+        )  # fmt: skip
+
+    def _metrics(self) -> list[float | None]:
+        """The named metric of every finished epoch."""
+        return [row.get(self.config.metric) for row in self.state.history]
+
+    def _records_in_epoch(self) -> int:
+        return rows_done(self.job.num_train, self.state.epoch_step, self.config.batch_size)
+
+    @contextmanager
+    def _phase(self, name: str, tracker: Tracker | Untracked) -> Iterator[None]:
+        """Times one part of an epoch."""
+        tracker.phase(name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started

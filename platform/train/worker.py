@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-Report = Callable[[dict[str, Any], Path | None], None]
-"""Metrics of one epoch, and on rank 0 the folder of its checkpoint."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
     rank: int
     world_size: int
     device: torch.device
-    report: Report
-    checkpoint: Path | None = None
-    """Folder of the checkpoint to go on from."""
+    report: Callable[[dict[str, Any]], None]
+    """Takes the metrics of an epoch, on every worker."""
+    out: Path | None = None
+    """Folder of the run, for checkpoints and progress; a run without one keeps nothing."""
+    attempt: str = ""
+    """Which start of the run this is."""
+    preempted: Callable[[], bool] = lambda: False
+    """Whether some worker's node is about to go; all workers ask together."""
 
     def sum_over_workers(self, values: Tensor) -> Tensor:
         if self.world_size > 1:
@@ -44,13 +46,15 @@ class Worker:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
+    def prepare(self, model: nn.Module, sync_batch_norm: bool = False) -> nn.Module:
         """The model on this worker's device, its gradients averaged over workers."""
         model = model.to(self.device)
         if self.world_size == 1:
             return model
+        if sync_batch_norm and self.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         device_ids = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vizecg.models.objectives import ObjectiveConfig
-from vizecg.platform.config import TrainConfig, load_config, merge_overrides, parse_config, valid_keys
+from vizecg.platform.config import TrainConfig, load_config, parse_config
+from vizecg.platform.settings import merge_overrides, valid_keys
 from vizecg.platform.errors import UserError
 
 SHIPPED = Path(__file__).parents[2] / "tune_configs"

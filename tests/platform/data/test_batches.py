@@ -1,7 +1,7 @@
 """Every row once an epoch, in an order that the number of workers does not touch."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,21 +12,20 @@ from hypothesis import strategies as st
 
 from vizecg.platform.config import NUM_LANES
 from vizecg.platform.data import batches
-from vizecg.platform.data.batches import (
-    RankStream,
+from vizecg.platform.data.batches import RankStream, as_row, ray_reader, read_row_group, read_window
+from vizecg.platform.data.dataset_info import read_row_index
+from vizecg.platform.data.order import (
+    Pass,
+    Plan,
     RowGroup,
     Window,
-    as_row,
     epoch_plan,
     lane_bounds,
     rank_lanes,
-    read_row_group,
-    read_window,
+    rows_done,
     steps_per_epoch,
 )
-from vizecg.platform.data.dataset_info import read_row_index
-
-Plan = list[list[Window]]
+from vizecg.platform.data.readers import read_on_threads
 
 group_sizes = st.lists(st.integers(0, 12), min_size=1, max_size=12)
 small_epochs = st.integers(8, 50).flatmap(
@@ -49,6 +48,8 @@ def rows_of(group: RowGroup) -> list[str]:
 
 def rows_of_window(window: Window) -> list[str]:
     rows = [f"{file}:{group}:{row}" for file, group, first, end in window.slices for row in range(first, end)]
+    if window.drawn is not None:
+        rows = [rows[place] for place in window.drawn]
     if window.shuffle_key is None:
         return rows
     return [rows[n] for n in np.random.default_rng(window.shuffle_key).permutation(len(rows))]
@@ -69,9 +70,9 @@ def steps_of(plan: Plan, batch_size: int) -> list[list[str]]:
 def rows_in_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     """Row groups made on the spot instead of read, for all tests but those on real shards."""
 
-    def row_group(file: str, group: int) -> pa.Table:
+    def row_group(file: str, group: int, columns: Sequence[str]) -> pa.Table:
         if file.endswith(".parquet"):
-            return from_file(file, group)
+            return from_file(file, group, columns)
         ids = [f"{file}:{group}:{row}" for row in range(60)]
         signal = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((60, 12, 2), np.int16))
         return pa.table({"record_id": ids, "signal": signal})
@@ -88,9 +89,19 @@ def in_process(windows: list[Window]) -> Iterator[pa.Table]:
         yield read_window(pa.Table.from_pylist([as_row(window)]))
 
 
-def rank_steps(passes: list[Plan], lengths: list[int], rank: int, world_size: int, batch_size: int) -> list[list[str]]:
+def rank_steps(passes: list[Pass], rank: int, world_size: int, batch_size: int) -> list[list[str]]:
     stream = RankStream(passes, rank, world_size, batch_size, in_process)
-    return [step["record_id"].to_pylist() for length in lengths for step in stream.steps(length)]
+    return [step["record_id"].to_pylist() for _ in passes for step in stream.next_pass()]
+
+
+def joined_steps(passes: list[Pass], world_size: int, batch_size: int) -> list[list[str]]:
+    """What all ranks hold of every step."""
+    ranks = [rank_steps(passes, rank, world_size, batch_size) for rank in range(world_size)]
+    return [sum(parts, []) for parts in zip(*ranks, strict=True)]
+
+
+def size_of(groups: list[RowGroup]) -> int:
+    return sum(group.num_rows for group in groups)
 
 
 @given(sizes=group_sizes, window_rows=st.integers(1, 40), seed=st.integers(0, 99), shuffle=st.booleans())
@@ -165,7 +176,7 @@ def test_every_window_is_shuffled_in_a_way_of_its_own() -> None:
     assert len(places) == len(ways) == 32
 
 
-@pytest.mark.parametrize(("batch_size", "world_size"), [(8, 1), (16, 2), (24, 3), (32, 4), (64, 8), (64, 16), (48, 6)])
+@pytest.mark.parametrize(("batch_size", "world_size"), [(8, 1), (8, 8), (16, 2), (32, 4), (64, 16), (64, 7), (24, 5)])
 def test_ranks_share_the_lanes_without_rest(batch_size: int, world_size: int) -> None:
     share = batch_size // NUM_LANES
     taken = [
@@ -177,11 +188,11 @@ def test_ranks_share_the_lanes_without_rest(batch_size: int, world_size: int) ->
 
     assert taken == [(lane, row) for lane in range(NUM_LANES) for row in range(share)]
     for rank in range(world_size):
-        shares = rank_lanes(rank, world_size, batch_size).values()
-        assert sum(end - first for first, end in shares) == batch_size // world_size
+        size = sum(end - first for first, end in rank_lanes(rank, world_size, batch_size).values())
+        assert size in (batch_size // world_size, -(-batch_size // world_size))
 
 
-@pytest.mark.parametrize(("batch_size", "worlds"), [(8, (1, 2, 4)), (16, (1, 2, 4)), (32, (1, 2, 4)), (24, (1, 3))])
+@pytest.mark.parametrize(("batch_size", "worlds"), [(8, (1, 2, 3, 4)), (16, (1, 3, 4)), (32, (1, 2, 5)), (24, (1, 7))])
 @given(train=small_epochs, val=small_epochs, window_rows=st.integers(1, 9), seed=st.integers(0, 99))
 @settings(max_examples=12, deadline=None)
 def test_steps_do_not_depend_on_the_number_of_workers(
@@ -195,18 +206,14 @@ def test_steps_do_not_depend_on_the_number_of_workers(
     """Training and validation in turn over two epochs; what all ranks hold of a step is the step, in its order."""
     passes = []
     for epoch in range(2):
-        passes.append(epoch_plan(train, seed, epoch, window_rows))
-        passes.append(epoch_plan(val, seed, epoch, window_rows, shuffle=False))
-    lengths = [sum(group.num_rows for group in part) for part in (train, val)] * 2
-    expected = [step for plan in passes for step in steps_of(plan, batch_size)]
+        passes.append(Pass(epoch_plan(train, seed, epoch, window_rows), size_of(train)))
+        passes.append(Pass(epoch_plan(val, seed, epoch, window_rows, shuffle=False), size_of(val)))
+    expected = [step for item in passes for step in steps_of(item.plan, batch_size)]
 
     for world_size in worlds:
-        ranks = [rank_steps(passes, lengths, rank, world_size, batch_size) for rank in range(world_size)]
-        assert {len(steps) for steps in ranks} == {len(expected)}
-        assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == expected
-        assert all(len(step) <= batch_size // world_size for steps in ranks for step in steps)
-    for part, plan in zip((train, val) * 2, passes, strict=True):
-        held = Counter(row for step in steps_of(plan, batch_size) for row in step)
+        assert joined_steps(passes, world_size, batch_size) == expected
+    for part, item in zip((train, val) * 2, passes, strict=True):
+        held = Counter(row for step in steps_of(item.plan, batch_size) for row in step)
         assert held == Counter(row for group in part for row in rows_of(group))
 
 
@@ -214,28 +221,65 @@ def test_a_rank_may_have_nothing_in_the_last_step() -> None:
     """9 rows and a batch of 8: the second step has one row, and three of four ranks hold none of it."""
     plan = epoch_plan(groups_of([9]), 0, 0, 4)
 
-    ranks = [rank_steps([plan], [9], rank, 4, 8) for rank in range(4)]
+    ranks = [rank_steps([Pass(plan, 9)], rank, 4, 8) for rank in range(4)]
 
     assert [[len(step) for step in steps] for steps in ranks] == [[2, 0], [2, 0], [2, 0], [2, 1]]
-    assert sum(sum(ranks, []), []) and Counter(sum(sum(ranks, []), [])) == Counter(rows_of(RowGroup("a", 0, 9)))
+    assert Counter(sum(sum(ranks, []), [])) == Counter(rows_of(RowGroup("a", 0, 9)))
 
 
-def test_a_step_without_rows_keeps_the_columns() -> None:
-    stream = RankStream([epoch_plan(groups_of([9]), 0, 0, 4)], 0, 4, 8, in_process)
+@pytest.mark.parametrize("first_step", [0, 1])
+def test_a_step_without_rows_keeps_the_columns(first_step: int) -> None:
+    stream = RankStream([Pass(epoch_plan(groups_of([9]), 0, 0, 4), 9, first_step)], 0, 4, 8, in_process)
 
-    steps = list(stream.steps(9))
+    *_, last = stream.next_pass()
 
-    assert len(steps[1]) == 0
-    assert steps[1].schema == steps[0].schema
+    assert len(last) == 0
+    assert set(last.column_names) == {*batches.COLUMNS, "lane"}
 
 
-def test_a_later_start_goes_on_with_the_same_epochs() -> None:
-    groups = groups_of([7, 11, 5, 10])
-    passes = [epoch_plan(groups, 4, epoch, 3) for epoch in range(3)]
+@given(
+    train=small_epochs,
+    window_rows=st.integers(1, 9),
+    world_size=st.integers(1, 5),
+    step=st.integers(0, 7),
+    with_counts=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_run_goes_on_at_any_step(
+    train: list[RowGroup], window_rows: int, world_size: int, step: int, with_counts: bool
+) -> None:
+    num_rows = size_of(train)
+    counts = np.bincount(np.arange(num_rows) ** 2 % num_rows, minlength=num_rows) if with_counts else None
+    plans = [epoch_plan(train, 4, epoch, window_rows, counts=counts) for epoch in range(2)]
+    step = min(step, steps_per_epoch(num_rows, 8))
+    expected = [steps for plan in plans for steps in steps_of(plan, 8)]
 
-    whole, resumed = rank_steps(passes, [33] * 3, 0, 2, 16), rank_steps(passes[1:], [33] * 2, 0, 2, 16)
+    resumed = joined_steps([Pass(plans[0], num_rows, step), Pass(plans[1], num_rows)], world_size, 8)
 
-    assert resumed == whole[steps_per_epoch(33, 16) :]
+    assert resumed == expected[step:]
+    assert rows_done(num_rows, step, 8) == sum(map(len, expected[:step]))
+
+
+def test_nothing_before_the_start_is_read() -> None:
+    """A resumed worker asks for the windows that a worker from the start asks for later, and for no other."""
+    plan = epoch_plan(groups_of([40] * 4), 0, 0, 5)
+    reads: dict[int, list[Window]] = {}
+
+    for first_step in (0, 4):
+        asked = reads[first_step] = []
+
+        def noting(windows: list[Window], asked: list[Window] = asked) -> Iterator[pa.Table]:
+            asked += windows
+            return in_process(windows)
+
+        stream = RankStream([Pass(plan, 160, first_step)], 0, 1, 16, noting)
+        first = next(stream.next_pass())
+        assert first["record_id"].to_pylist() == steps_of(plan, 16)[first_step]
+
+    # 20 rows a lane in 4 windows; 4 steps use 8 rows: a window, and three rows of the next.
+    assert len(reads[0]) == 8 * 4
+    assert [(window.lane, window.skip) for window in reads[4][:8]] == [(lane, 3) for lane in range(8)]
+    assert [window.slices for window in reads[4]] == [window.slices for window in reads[0][8:]]
 
 
 @given(num_rows=st.integers(1, 500), lanes_per_batch=st.integers(1, 8))
@@ -255,8 +299,8 @@ def test_only_what_a_rank_uses_is_read_and_in_the_order_of_use() -> None:
             asked.append(window)
             yield table
 
-    stream = RankStream([epoch_plan(groups_of([40] * 4), 0, 0, 5)], 1, 4, 16, noting)
-    steps = stream.steps(160)
+    stream = RankStream([Pass(epoch_plan(groups_of([40] * 4), 0, 0, 5), 160)], 1, 4, 16, noting)
+    steps = stream.next_pass()
     for _ in range(2):
         next(steps)
 
@@ -264,23 +308,54 @@ def test_only_what_a_rank_uses_is_read_and_in_the_order_of_use() -> None:
     assert len(asked) == 2
 
 
-def test_two_ranks_over_three_epochs_on_real_shards(ray_cluster: None, small_dataset) -> None:
+@pytest.mark.parametrize("reader", [ray_reader, read_on_threads])
+def test_two_ranks_over_three_epochs_on_real_shards(ray_cluster: None, small_dataset, reader) -> None:
     index = [RowGroup(*group) for group in read_row_index(small_dataset, "train")]
-    num_rows, batch_size = sum(group.num_rows for group in index), 16
+    num_rows, batch_size = size_of(index), 16
     ids = {(g.file, g.index): read_row_group(g)["record_id"].to_pylist() for g in index}
-    passes = [epoch_plan(index, seed=1, epoch=epoch, window_rows=4) for epoch in range(3)]
+    passes = [Pass(epoch_plan(index, seed=1, epoch=epoch, window_rows=4), num_rows) for epoch in range(3)]
 
     def named(row: str) -> str:
         file, group, place = row.rsplit(":", 2)
         return ids[file, int(group)][int(place)]
 
-    expected = [[named(row) for row in step] for plan in passes for step in steps_of(plan, batch_size)]
-    streams = [RankStream(passes, rank, 2, batch_size) for rank in range(2)]
+    expected = [[named(row) for row in step] for item in passes for step in steps_of(item.plan, batch_size)]
+    streams = [RankStream(passes, rank, 2, batch_size, reader) for rank in range(2)]
     got = []
-    for _ in range(3):
-        for parts in zip(*(stream.steps(num_rows) for stream in streams), strict=True):
+    for _ in passes:
+        for parts in zip(*(stream.next_pass() for stream in streams), strict=True):
             got.append([row for part in parts for row in part["record_id"].to_pylist()])
 
     assert len(index) > 4
     assert sum(map(len, expected)) == 3 * num_rows
     assert got == expected
+
+
+def test_rows_are_drawn_as_often_as_their_counts_say() -> None:
+    groups = groups_of([20] * 6)
+    counts = np.random.default_rng(0).multinomial(120, np.random.default_rng(1).dirichlet([0.3] * 120))
+
+    rows = Counter(row for lane in lanes_of(epoch_plan(groups, 0, 0, 7, counts=counts)) for row in lane)
+
+    every = [row for group in groups for row in rows_of(group)]
+    assert rows == Counter({row: int(count) for row, count in zip(every, counts, strict=True) if count})
+
+
+def test_counts_of_one_are_the_plain_plan() -> None:
+    groups = groups_of([9, 0, 14, 3])
+
+    drawn, plain = (epoch_plan(groups, 2, 3, 4, counts=counts) for counts in (np.ones(26, np.int64), None))
+
+    assert lanes_of(drawn) == lanes_of(plain)
+
+
+def test_drawn_rows_are_read_and_shuffled_like_others() -> None:
+    groups, counts = groups_of([30, 30]), np.repeat([0, 3, 0, 1], [30, 10, 0, 20])[:60]
+    counts[59] += 60 - counts.sum()
+    plan = epoch_plan(groups, 0, 0, 64, counts=counts)
+
+    assert [row for step in joined_steps([Pass(plan, 60)], 3, 8) for row in step] == [
+        row for step in steps_of(plan, 8) for row in step
+    ]
+    read = [window for lane in plan for window in lane]
+    assert all(first >= 0 and group == 1 for window in read for _, group, first, _ in window.slices)

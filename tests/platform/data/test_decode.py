@@ -1,4 +1,4 @@
-"""Rows become batches: targets resolved, last steps filled up, pages moved as the seed says, threads that end."""
+"""Rows become batches: targets resolved, empty steps stood in for, pages moved as the seed says, threads that end."""
 
 import threading
 import time
@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vizecg.platform.data.batches import no_rows
 from vizecg.platform.data.decode import BatchDecoder, moved, prefetched
 from vizecg.platform.data.labels import LabelSpace
 from vizecg.platform.data.read_page import PageSpec, prepare
@@ -64,7 +65,7 @@ THREE = (
 def test_records_become_tensors() -> None:
     table = rows(*THREE)
 
-    batch = BatchDecoder(LABELS, PAGE).batch(table, 3)
+    batch = BatchDecoder(LABELS, PAGE).batch(table)
 
     assert batch.target.tolist() == [[1, 0], [0, 0], [0, 1]]
     assert batch.target_known.tolist() == [[True, True], [True, False], [False, True]]
@@ -89,8 +90,8 @@ def test_columns_in_several_pieces_and_slices() -> None:
     whole = rows(*THREE)
     pieces = pa.concat_tables([whole.slice(0, 1), whole.slice(1)])
 
-    one, two = BatchDecoder(LABELS, PAGE).batch(whole, 3), BatchDecoder(LABELS, PAGE).batch(pieces, 3)
-    tail = BatchDecoder(LABELS, PAGE).batch(whole.slice(1, 2), 2)
+    one, two = BatchDecoder(LABELS, PAGE).batch(whole), BatchDecoder(LABELS, PAGE).batch(pieces)
+    tail = BatchDecoder(LABELS, PAGE).batch(whole.slice(1, 2))
 
     assert torch.equal(one.signal, two.signal)
     assert torch.equal(one.page, two.page)
@@ -99,22 +100,18 @@ def test_columns_in_several_pieces_and_slices() -> None:
     assert tail.target.tolist() == one.target[1:].tolist()
 
 
-def test_missing_rows_are_repeated_ones_without_weight() -> None:
-    decoder = BatchDecoder(LABELS, PAGE)
+@pytest.mark.parametrize("nothing", [no_rows(), rows(*THREE).slice(0, 0)])
+def test_no_rows_are_one_empty_record_without_weight(nothing: pa.Table) -> None:
+    decoder = BatchDecoder(LABELS, PAGE, num_samples=SAMPLES)
 
-    partly, empty = decoder.batch(rows(*THREE).slice(0, 2), 5), decoder.batch(rows(*THREE).slice(0, 0), 4)
+    batch, usual = decoder.batch(nothing, epoch=1), decoder.batch(rows(THREE[0]))
 
-    assert partly.record_id == ["r0", "r1", "r0", "r1", "r0"]
-    assert partly.weight.tolist() == [1, 1, 0, 0, 0]
-    assert torch.equal(partly.page[2], partly.page[0])
-    assert empty.record_id == ["r0"] * 4
-    assert empty.weight.tolist() == [0, 0, 0, 0]
-    assert len(empty) == 4
-
-
-def test_rows_that_do_not_fit_are_never_dropped() -> None:
-    with pytest.raises(AssertionError):
-        BatchDecoder(LABELS, PAGE).batch(rows(*THREE), 2)
+    assert batch.record_id == [""]
+    assert not batch.signal_known.any() and not batch.target_known.any() and not batch.weight.any()
+    assert not batch.signal.any() and (batch.page == 255).all()
+    tensors = {name: value for name, value in vars(usual).items() if isinstance(value, torch.Tensor)}
+    for name, value in tensors.items():
+        assert (getattr(batch, name).shape, getattr(batch, name).dtype) == (value.shape, value.dtype), name
 
 
 def test_a_page_that_cannot_be_read_is_an_error() -> None:
@@ -122,7 +119,7 @@ def test_a_page_that_cannot_be_read_is_an_error() -> None:
     table = table.set_column(1, "page", pa.array([b"no picture"], pa.binary()))
 
     with pytest.raises(PageError):
-        BatchDecoder(LABELS, PAGE).batch(table, 1)
+        BatchDecoder(LABELS, PAGE).batch(table)
 
 
 def test_pages_move_by_seed_epoch_and_record() -> None:
@@ -130,7 +127,7 @@ def test_pages_move_by_seed_epoch_and_record() -> None:
 
     def pages(seed: int, epoch: int | None, shift_px: int = 4, order: list[int] | None = None) -> torch.Tensor:
         taken = table.take(order or list(range(6)))
-        return BatchDecoder(LABELS, PAGE, 1, shift_px, seed).batch(taken, 6, epoch).page
+        return BatchDecoder(LABELS, PAGE, 1, shift_px, seed).batch(taken, epoch).page
 
     still = pages(0, None)
     assert torch.equal(pages(0, 3, shift_px=0), still)
