@@ -19,13 +19,7 @@ class PageEncoder(nn.Module):
 
     def __init__(self, name: str, dim: int, options: dict[str, Any] | None = None):
         super().__init__()
-        if not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.0)
-            raise ValueError(f"timm has no model {name!r} (model.options.page_encoder); nearest: {', '.join(near)}")
-        try:
-            self.backbone = timm.create_model(name, num_classes=0, global_pool="", **(options or {}))
-        except TypeError as error:
-            raise ValueError(f"model.options.page_encoder_options do not fit {name}: {error}") from None
+        self.backbone = page_backbone(name, {**(options or {}), "num_classes": 0, "global_pool": ""})
         # Some backbones' head widens the features behind `num_features`; the width is what really comes out.
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.project = nn.Identity() if width == dim else nn.Linear(width, dim)
@@ -33,9 +27,7 @@ class PageEncoder(nn.Module):
 
     def forward(self, page: Tensor) -> tuple[Tensor, Tensor]:
         """page uint8 RGB (B, 3, H, W) -> tokens (B, N, D) and their positions (N, D)."""
-        # Ink instead of paper: the blank page is zero, which is also what convolutions pad with.
-        ink = (255.0 - page) / 64.0
-        features = self.backbone(ink.contiguous(memory_format=torch.channels_last))
+        features = self.backbone(as_ink(page, self.backbone))
         if features.ndim == 4:
             height, width = features.shape[2:]
             tokens = self.project(features.flatten(2).transpose(1, 2))
@@ -44,11 +36,35 @@ class PageEncoder(nn.Module):
         return tokens, positions_1d(tokens.shape[1], self.dim, page.device)
 
 
+def page_backbone(name: str, options: dict[str, Any]) -> Any:
+    """The timm model of that name with random weights.
+
+    Raises:
+        ValueError: no such model, or options that it does not take.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.0)
+        raise ValueError(f"timm has no model {name!r} (model.options.page_encoder); nearest: {', '.join(near)}")
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        raise ValueError(f"model.options.page_encoder_options do not fit {name}: {error}") from None
+
+
+def as_ink(page: Tensor, reader: nn.Module) -> Tensor:
+    """page uint8 RGB (B, 3, H, W) -> ink in the precision of the module that reads it, about 0 to 4.
+
+    Ink instead of paper: the blank page is zero, which is also what convolutions pad with.
+    """
+    ink = (255 - page.to(_dtype_of(reader))) / 64
+    return ink.contiguous(memory_format=torch.channels_last)
+
+
 class ResNet1d(nn.Module):
     """The residual network of He et al. 2016 with one-dimensional convolutions over time."""
 
     def __init__(
-        self, dim: int, channels: Sequence[int] = (64, 128, 256, 512), layers: Sequence[int] = (2, 2, 2, 2),
+        self, dim: int | None, channels: Sequence[int] = (64, 128, 256, 512), layers: Sequence[int] = (2, 2, 2, 2),
         kernel_size: int = 7, dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
@@ -67,12 +83,13 @@ class ResNet1d(nn.Module):
                 width_in = width
         self.blocks = nn.Sequential(*blocks)
         self.samples_per_token = 4 * 2 ** (len(channels) - 1)
-        self.project = nn.Identity() if width_in == dim else nn.Linear(width_in, dim)
-        self.dim = dim
+        self.dim = dim or width_in
+        self.project = nn.Identity() if width_in == self.dim else nn.Linear(width_in, self.dim)
 
     def forward(self, signal: Tensor, valid_samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """signal (B, L, T) in mV -> tokens (B, N, D), positions (N, D), bool (B, N): which saw recorded samples."""
-        tokens = self.project(self.blocks(self.stem(signal)).transpose(1, 2))
+        features = self.blocks(self.stem(signal.to(_dtype_of(self))))
+        tokens = self.project(features.transpose(1, 2))
         start = torch.arange(tokens.shape[1], device=signal.device) * self.samples_per_token
         # The first token always counts: a softmax over nothing is not a number.
         valid = (start < valid_samples[:, None]) | (start == 0)
@@ -100,8 +117,8 @@ class ResidualBlock1d(nn.Module):
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
-def signal_encoder(name: str, dim: int, options: dict[str, Any] | None = None) -> ResNet1d:
-    """The signal encoder of that name.
+def signal_encoder(name: str, dim: int | None, options: dict[str, Any] | None = None) -> ResNet1d:
+    """The signal encoder of that name, projected to `dim` channels; None leaves as many as its last stage has.
 
     Raises:
         ValueError: no such encoder.
@@ -114,3 +131,7 @@ def signal_encoder(name: str, dim: int, options: dict[str, Any] | None = None) -
         return ResNet1d(dim, layers=layers[name], **(options or {}))
     except (TypeError, ValueError) as error:
         raise ValueError(f"model.options.signal_encoder_options do not fit {name}: {error}") from None
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype

@@ -1,71 +1,65 @@
-"""Name -> constructor. Every entry has a `debug` size that trains on a CPU in seconds."""
+"""Name -> model. Every entry has a `debug` size that trains on a CPU in seconds.
 
-import difflib
+A new system is a module with a configuration (a frozen dataclass with defaults), a model and its sizes, and one line
+here. What a model must have stands in `Model`.
+"""
+
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
+from .batch import EcgBatch, Prediction
+from .literature import late_fusion, page_cnn, resnet1d
+from .options import require, require_fields
+from .sizes import Sizes
+from .vizecgnet import SIZES as VIZECGNET_SIZES
 from .vizecgnet import VizEcgNet, VizEcgNetConfig
 
-# No stage narrower than 16 channels: below, torch 2.15's strided 1x1 convolution corrupts memory in its CPU backward.
-_NARROW = {"channels": (16, 32, 64, 128)}
-_LIGHT = {"channels": (32, 64, 128, 256)}
-_SHALLOW = {"layers": (1, 1, 1, 1), "stem_type": "deep"}
 
-VIZECGNET_SIZES: dict[str, dict[str, Any]] = {
-    "debug": {
-        "page_encoder_options": {**_NARROW, **_SHALLOW, "stem_width": 8},
-        "signal_encoder": "resnet1d10",
-        "signal_encoder_options": _NARROW,
-        "dim": 128,
-        "num_heads": 4,
-    },
-    "small": {
-        "page_encoder_options": {**_LIGHT, **_SHALLOW, "stem_width": 16},
-        "signal_encoder": "resnet1d10",
-        "signal_encoder_options": _LIGHT,
-        "dim": 256,
-        "num_heads": 4,
-    },
-    "base": {},
-}
+class Model(Protocol):
+    """What training, evaluation, scoring and serving ask of a model; it is a torch module besides.
+
+    One that reads the page alone for its deployed stream also has `forward_deployed(page) -> logits`.
+    """
+
+    inputs: ClassVar[frozenset[str]]
+    """Of `page` and `signal`: what it reads."""
+    streams: ClassVar[tuple[str, ...]]
+    """The keys of its logits, in order."""
+    deployed_stream: ClassVar[str]
+    config: Any
+    """The dataclass it was built from, with every option spelled out."""
+
+    def __call__(self, batch: EcgBatch) -> Prediction: ...
 
 
-def _vizecgnet(size: str, num_labels: int, options: dict[str, Any]) -> nn.Module:
-    known = [field.name for field in fields(VizEcgNetConfig)]
-    for key in options:
-        _require(key, known, "model.options")
-        _require_type(key, options[key], getattr(VizEcgNetConfig(), key))
-    _require(size, list(VIZECGNET_SIZES), "model.size")
-    return VizEcgNet(VizEcgNetConfig(**{**VIZECGNET_SIZES[size], **options}), num_labels)
+@dataclass(frozen=True)
+class ModelEntry:
+    model: Callable[[Any, int], nn.Module]
+    """(config, number of labels) -> module; a class with what `Model` says."""
+    config: type
+    sizes: Sizes
 
 
-MODELS: dict[str, Callable[[str, int, dict[str, Any]], nn.Module]] = {
-    "vizecgnet": _vizecgnet,
+MODELS: dict[str, ModelEntry] = {
+    "vizecgnet": ModelEntry(VizEcgNet, VizEcgNetConfig, VIZECGNET_SIZES),
+    "resnet1d": ModelEntry(resnet1d.ResNet1dClassifier, resnet1d.ResNet1dConfig, resnet1d.SIZES),
+    "resnet18": ModelEntry(page_cnn.PageCnn, page_cnn.PageCnnConfig, page_cnn.RESNET18_SIZES),
+    "mobilenetv3": ModelEntry(page_cnn.PageCnn, page_cnn.PageCnnConfig, page_cnn.MOBILENETV3_SIZES),
+    "late-fusion": ModelEntry(late_fusion.LateFusion, late_fusion.LateFusionConfig, late_fusion.SIZES),
 }
 
 
 def build_model(name: str, size: str, num_labels: int, options: dict[str, Any] | None = None) -> nn.Module:
-    """A new model with random weights.
+    """A new model with random weights; `options` go over those of the size.
 
     Raises:
         ValueError: unknown name, size or option; the sentence names the nearest valid one.
     """
-    _require(name, list(MODELS), "model.name")
-    return MODELS[name](size, num_labels, dict(options or {}))
-
-
-def _require(value: str, valid: list[str], place: str) -> None:
-    if value not in valid:
-        near = difflib.get_close_matches(value, valid, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(valid)}"
-        raise ValueError(f"{place}: unknown value {value!r}; {hint}")
-
-
-def _require_type(key: str, value: Any, default: Any) -> None:
-    """`value` is of the kind of `default`; a whole number passes for a float, true and false for no number."""
-    fits = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
-    if not fits or isinstance(value, bool) != isinstance(default, bool):
-        raise ValueError(f"model.options.{key} = {value!r}: expected {type(default).__name__}, such as {default!r}")
+    require(name, list(MODELS), "model.name")
+    entry = MODELS[name]
+    require_fields(options or {}, entry.config)
+    require(size, list(entry.sizes), "model.size")
+    return entry.model(entry.config(**{**entry.sizes[size], **(options or {})}), num_labels)

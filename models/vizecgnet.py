@@ -20,6 +20,15 @@ from torch import Tensor, nn
 from .attention import CrossModalAttention, SelfModalAttention
 from .batch import EcgBatch, Prediction
 from .encoders import PageEncoder, signal_encoder
+from .heads import classification_head, masked_mean
+from .options import require_range
+from .sizes import RESNET1D, RESNET18, joined
+
+SIZES = joined(
+    RESNET18,
+    RESNET1D,
+    {"debug": {"dim": 128, "num_heads": 4}, "small": {"dim": 256, "num_heads": 4}, "base": {}},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +54,14 @@ class VizEcgNetConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers out of range."""
-        for name, low, high in (
-            ("dim", 4, None), ("num_heads", 1, None), ("attention_depth", 0, None),
-            ("attention_dropout", 0, 1), ("dropout", 0, 1), ("modality_dropout", 0, 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value < low or (high is not None and value > high):
-                limits = f"at least {low}" if high is None else f"between {low} and {high}"
-                raise ValueError(f"model.options.{name} = {value}: expected {limits}")
+        require_range(self, dim=(4, None), num_heads=(1, None), attention_depth=(0, None))
+        require_range(self, attention_dropout=(0, 1), dropout=(0, 1), modality_dropout=(0, 1))
 
 
 class VizEcgNet(nn.Module):
     inputs = frozenset({"page", "signal"})
     deployed_stream = "image"
+    streams = ("image", "signal", "fused")
 
     def __init__(self, config: VizEcgNetConfig, num_labels: int):
         super().__init__()
@@ -68,9 +72,9 @@ class VizEcgNet(nn.Module):
         self.signal_smam = self._rounds(SelfModalAttention, config.use_smam)
         self.page_cmam = self._rounds(CrossModalAttention, config.use_cmam)
         self.signal_cmam = self._rounds(CrossModalAttention, config.use_cmam)
-        self.image_head = _head(config.dim, num_labels, config.dropout)
-        self.signal_head = _head(config.dim, num_labels, config.dropout)
-        self.fused_head = _head(2 * config.dim, num_labels, config.dropout)
+        self.image_head = classification_head(config.dim, num_labels, config.dropout)
+        self.signal_head = classification_head(config.dim, num_labels, config.dropout)
+        self.fused_head = classification_head(2 * config.dim, num_labels, config.dropout)
 
     def _rounds(self, module: type[nn.Module], used: bool) -> nn.ModuleList:
         config = self.config
@@ -85,8 +89,8 @@ class VizEcgNet(nn.Module):
         page_fused, signal_fused = self._cross_attend(page_chain, signal_chain, page_position, signal_position, valid)
         pooled_page_fused = page_fused.mean(1)
         pooled_image = self._image_features(page_chain[-1].mean(1), pooled_page_fused, batch.signal_known)
-        pooled_signal = _masked_mean(signal_chain[-1], valid)
-        pooled_fused = torch.cat([pooled_page_fused, _masked_mean(signal_fused, valid)], dim=1)
+        pooled_signal = masked_mean(signal_chain[-1], valid)
+        pooled_fused = torch.cat([pooled_page_fused, masked_mean(signal_fused, valid)], dim=1)
         logits = {
             "image": self.image_head(pooled_image),
             "signal": self.signal_head(pooled_signal),
@@ -130,12 +134,3 @@ class VizEcgNet(nn.Module):
             return private
         kept = torch.rand(len(private), device=private.device) >= self.config.modality_dropout
         return torch.where((kept & signal_known)[:, None], crossed, private)
-
-
-def _head(dim: int, num_labels: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(dim), nn.Dropout(dropout), nn.Linear(dim, num_labels))
-
-
-def _masked_mean(tokens: Tensor, valid: Tensor) -> Tensor:
-    weight = valid.unsqueeze(2).to(tokens.dtype)
-    return (tokens * weight).sum(1) / weight.sum(1)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vizecg.models.batch import EcgBatch, Prediction
-from vizecg.models.objectives import LossTerm, ObjectiveConfig, loss_terms, weighted_total
+from vizecg.models.objectives import (
+    LossTerm,
+    ObjectiveConfig,
+    loss_terms,
+    objective_terms,
+    term_counts,
+    weighted_total,
+)
 
 B, K = 8, 3
 STREAMS = ("image", "signal", "fused")
@@ -234,3 +241,30 @@ def test_nothing_known_costs_nothing() -> None:
 
     assert float(loss.detach()) == 0
     assert all(x.grad is not None and not x.grad.any() for x in (logits["image"], logits["signal"]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("streams", [STREAMS, ("image",), ("signal",), ("signal", "image")])
+@pytest.mark.parametrize("options", [{}, {"lambda_kd": 0.0}, {"teacher": "signal"}, {"student": "fused"}])
+def test_counts_are_known_before_the_forward_pass(seed: int, streams: tuple[str, ...], options: dict) -> None:
+    batch, config = random_batch(seed), ObjectiveConfig(**options)
+    logits = {stream: random_logits(seed)[stream] for stream in streams}
+
+    if options.get("student") == "fused":
+        config = replace(config, teacher="signal")
+    terms = loss_terms(Prediction(logits=logits), batch, config)
+    specs = objective_terms(streams, config)
+
+    assert [spec.name for spec in specs] == list(terms)
+    assert [spec.weight for spec in specs] == [term.weight for term in terms.values()]
+    assert term_counts(batch, streams, config).tolist() == [float(term.count) for term in terms.values()]
+
+
+def test_double_logits_are_measured_in_double_precision_whatever_the_targets() -> None:
+    batch, logits = random_batch(9), random_logits(9)
+    single = replace(batch, target=batch.target.float(), weight=batch.weight.float())
+
+    for name, term in terms_of(logits, single, pos_weight=2.0).items():
+        exact = terms_of(logits, batch, pos_weight=2.0)[name]
+        assert term.total.dtype == torch.float64
+        assert float(term.total) == pytest.approx(float(exact.total), rel=1e-14)

@@ -38,7 +38,7 @@ def test_the_bundle_holds_what_validation_says(
     written = write_bundle(job, weights, {"epoch": 1, f"val_{deployed}_macro_auroc": 0.5}, tmp_path / "bundle")
 
     facts, loaded = load_bundle(tmp_path / "bundle")
-    assert facts == written
+    assert facts.model_dump_json() == written.model_dump_json()
     assert facts.deployed_stream == deployed
     predictor = Predictor(facts, loaded)
     found = predict_windows(predictor, job.val)

@@ -1,0 +1,1 @@
+"""`vizecg reproduce`: the paper's comparison and ablation, trained, evaluated and put beside what it reports."""
