@@ -7,7 +7,7 @@ from math import floor, isfinite, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import FloatArray, Ranking, rank
+from .ranking import FloatArray, Ranking, rank
 
 CURVE_POINTS = 120
 

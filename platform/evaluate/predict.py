@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..bundle import check_bundle
-from ..data.batches import RowGroup, Window, as_row, epoch_plan, read_window
+from ..data.batches import COLUMNS, as_row, read_window
 from ..data.dataset_info import load_dataset_info, read_row_index
 from ..data.decode import BatchDecoder
+from ..data.order import RowGroup, Window, epoch_plan
 from ..data.splits import SPLITS
 from ..errors import UserError
 from ..predictor import Predictor
@@ -22,17 +23,31 @@ from ..ray_session import actor_pool, share_of_cores, start_ray
 
 _WINDOW_ROWS = 128
 _BATCH_ROWS = 32
+_TRAITS = ("patient_id", "age", "sex", "source", "page_layout")
+_COLUMNS = (*COLUMNS, *_TRAITS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Predictions:
     record_id: list[str]
     probability: dict[str, np.ndarray]
-    """float32 (N, K) by stream."""
+    """float32 (N, K) by stream, calibrated."""
+    logits: dict[str, np.ndarray]
+    """float32 (N, K) by stream, as the model gives them."""
     target: np.ndarray
     """float32 (N, K)"""
     known: np.ndarray
     """bool (N, K)"""
+    patients: np.ndarray
+    """int64 (N,): equal where the patient is; numbers by first appearance, without meaning beyond this."""
+    age: np.ndarray
+    """float32 (N,) in years, NaN where unknown."""
+    sex: list[str | None]
+    source: list[str]
+    page_layout: list[str]
+
+    def __len__(self) -> int:
+        return len(self.record_id)
 
 
 def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1) -> Predictions:
@@ -56,7 +71,7 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
         raise UserError(f"{shards}: the {split} split holds no record; choose another with --split")
     start_ray(min_cpus=num_actors + 1)
     rows = ray.data.from_items([as_row(window) for window in windows], override_num_blocks=len(windows)).map_batches(
-        read_window, batch_size=1, batch_format="pyarrow"
+        read_window, batch_size=1, batch_format="pyarrow", fn_kwargs={"columns": _COLUMNS}
     )
     dataset = actor_pool(
         rows, SplitPredictor, num_actors, (str(bundle), num_actors), batch_size=_BATCH_ROWS, batch_format="pyarrow"
@@ -69,7 +84,7 @@ def predict_windows(predictor: Predictor, row_groups: Sequence[RowGroup]) -> Pre
     decoder = decoder_of(predictor)
     tables = (
         predict_rows(predictor, decoder, rows.slice(start, _BATCH_ROWS))
-        for rows in (read_window(pa.Table.from_pylist([as_row(window)])) for window in _windows(row_groups))
+        for rows in (read_window(pa.Table.from_pylist([as_row(window)]), _COLUMNS) for window in _windows(row_groups))
         for start in range(0, len(rows), _BATCH_ROWS)
     )
     return _joined(tables)
@@ -91,15 +106,16 @@ def decoder_of(predictor: Predictor) -> BatchDecoder:
 
 
 def predict_rows(predictor: Predictor, decoder: BatchDecoder, rows: pa.Table) -> pa.Table:
-    """One batch: columns record_id, target, known, and `p_<stream>`, each a list per record."""
-    batch = decoder.batch(rows, len(rows))
-    columns: dict[str, Any] = {
-        "record_id": batch.record_id,
-        "target": batch.target.tolist(),
-        "known": batch.target_known.tolist(),
-    }
-    for stream, probability in predictor.predict_streams(batch).items():
-        columns[f"p_{stream}"] = pa.array(probability.tolist(), pa.list_(pa.float32()))
+    """One batch: record_id, target, known, `p_<stream>` and `l_<stream>` as a list per record, and `_TRAITS`."""
+    batch = decoder.batch(rows)
+    logits = predictor.predict_logits(batch)
+    probability = predictor.calibrated(logits)
+    columns: dict[str, Any] = {"record_id": batch.record_id, **{name: rows[name] for name in _TRAITS}}
+    matrices = {"target": batch.target.numpy(), "known": batch.target_known.numpy()}
+    matrices |= {f"p_{stream}": values for stream, values in probability.items()}
+    matrices |= {f"l_{stream}": values for stream, values in logits.items()}
+    for name, matrix in matrices.items():
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     return pa.table(columns)
 
 
@@ -109,10 +125,27 @@ def _windows(row_groups: Sequence[RowGroup]) -> list[Window]:
 
 def _joined(tables: Iterable[pa.Table]) -> Predictions:
     whole = pa.concat_tables(tables)
-    arrays = {name: np.array(whole[name].to_pylist()) for name in whole.column_names if name != "record_id"}
+    matrices = {
+        name: whole[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(whole), -1)
+        for name in whole.column_names
+        if name in ("target", "known") or name[:2] in ("p_", "l_")
+    }
     return Predictions(
         record_id=whole["record_id"].to_pylist(),
-        probability={name[2:]: arrays[name].astype(np.float32) for name in arrays if name.startswith("p_")},
-        target=arrays["target"].astype(np.float32),
-        known=arrays["known"].astype(bool),
+        probability={name[2:]: matrix for name, matrix in matrices.items() if name.startswith("p_")},
+        logits={name[2:]: matrix for name, matrix in matrices.items() if name.startswith("l_")},
+        target=matrices["target"],
+        known=matrices["known"],
+        patients=numbered(whole["patient_id"].to_pylist()),
+        age=np.array([np.nan if age is None else age for age in whole["age"].to_pylist()], np.float32),
+        sex=whole["sex"].to_pylist(),
+        source=[source or "" for source in whole["source"].to_pylist()],
+        page_layout=[layout or "" for layout in whole["page_layout"].to_pylist()],
     )
+
+
+def numbered(patient_ids: Sequence[str | None]) -> np.ndarray:
+    """int64 (N,): a number for every patient; who is unknown counts as a patient of his own."""
+    numbers: dict[object, int] = {}
+    keys = (patient if patient is not None else (row,) for row, patient in enumerate(patient_ids))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)

@@ -10,22 +10,22 @@ import pytest
 from vizecg.platform.bundle import read_facts
 from vizecg.platform.data.dataset_info import shard_files
 from vizecg.platform.data.splits import SPLITS
-from vizecg.platform.evaluate.examples import choose_examples, example_pages
+from vizecg.platform.evaluate.examples import choose_examples, example_pages, read_pages
 from vizecg.platform.evaluate.predict import Predictions
+from vizecg.platform.predictor import Predictor
 
 THRESHOLDS = [0.5, 0.3]
 
 
-def predictions_of(*records: tuple[list[float], list[float], list[bool]]) -> Predictions:
+@pytest.fixture
+def predictions_of(make_predictions):
     """Records as (probability, target, known), each by label."""
-    probability, target, known = (np.array(part) for part in zip(*records, strict=True))
-    other = 1 - probability
-    return Predictions(
-        record_id=[f"r{n}" for n in range(len(records))],
-        probability={"fused": other.astype(np.float32), "image": probability.astype(np.float32)},
-        target=target.astype(np.float32),
-        known=known.astype(bool),
-    )
+
+    def make(*records: tuple[list[float], list[float], list[bool]]) -> Predictions:
+        probability, target, known = (np.array(part) for part in zip(*records, strict=True))
+        return make_predictions({"fused": 1 - probability, "image": probability}, target, known)
+
+    return make
 
 
 def chosen_of(predictions: Predictions, thresholds: list[float] | None = None) -> list[int]:
@@ -35,7 +35,7 @@ def chosen_of(predictions: Predictions, thresholds: list[float] | None = None) -
 KNOWN = [True, True]
 
 
-def test_the_typical_right_reading_of_each_label_then_the_worst_mistakes() -> None:
+def test_the_typical_right_reading_of_each_label_then_the_worst_mistakes(predictions_of) -> None:
     predictions = predictions_of(
         ([0.95, 0.1], [1, 0], KNOWN),  # Right, and the surest of label 0.
         ([0.80, 0.1], [1, 0], KNOWN),  # Right, the median of label 0.
@@ -57,7 +57,7 @@ def test_the_typical_right_reading_of_each_label_then_the_worst_mistakes() -> No
     assert sorted(chosen[3:]) == [6, 8]
 
 
-def test_what_is_unknown_is_neither_right_nor_wrong() -> None:
+def test_what_is_unknown_is_neither_right_nor_wrong(predictions_of) -> None:
     predictions = predictions_of(
         ([0.9, 0.9], [1, 0], [True, False]),  # Right: nobody knows about label 1.
         ([0.9, 0.1], [0, 0], [False, True]),  # No mistake: nobody knows about label 0.
@@ -67,7 +67,7 @@ def test_what_is_unknown_is_neither_right_nor_wrong() -> None:
     assert chosen_of(predictions) == [0]
 
 
-def test_no_record_is_shown_twice() -> None:
+def test_no_record_is_shown_twice(predictions_of) -> None:
     predictions = predictions_of(
         ([0.9, 0.9], [1, 1], KNOWN),
         ([0.7, 0.8], [1, 1], KNOWN),
@@ -76,15 +76,17 @@ def test_no_record_is_shown_twice() -> None:
     assert sorted(chosen_of(predictions)) == [0, 1]
 
 
-def test_a_probability_at_the_threshold_is_positive() -> None:
+def test_a_probability_at_the_threshold_is_positive(predictions_of) -> None:
     assert chosen_of(predictions_of(([0.5, 0.25], [1, 0], KNOWN)), [0.5, 0.5]) == [0]
 
 
-def test_without_right_readings_only_mistakes() -> None:
+def test_without_right_readings_only_mistakes(predictions_of) -> None:
     assert chosen_of(predictions_of(([0.9, 0.1], [0, 1], KNOWN), ([0.1, 0.0], [0, 0], KNOWN))) == [0]
 
 
-def test_the_page_of_an_example_is_the_one_in_the_shards(make_bundle, small_dataset: Path, tmp_path: Path) -> None:
+def test_the_page_of_an_example_is_the_one_in_the_shards(
+    make_bundle, make_predictions, small_dataset: Path, tmp_path: Path
+) -> None:
     make_bundle(tmp_path / "bundle")
     bundle = read_facts(tmp_path / "bundle")
     stored = [
@@ -96,16 +98,17 @@ def test_the_page_of_an_example_is_the_one_in_the_shards(make_bundle, small_data
     rng = np.random.default_rng(0)
     target = (rng.random((64, 7)) < 0.2).astype(np.float32)
     known = rng.random((64, 7)) < 0.7
-    predictions = Predictions(
-        record_id=[row["record_id"] for row in stored],
-        probability={"image": np.where(rng.random((64, 7)) < 0.02, 1 - target, target).astype(np.float32)},
-        target=target,
-        known=known,
+    probability = np.where(rng.random((64, 7)) < 0.02, 1 - target, target)
+    predictions = make_predictions(
+        {"image": probability}, target, known, record_id=[row["record_id"] for row in stored]
     )
 
-    examples = example_pages(bundle, predictions, small_dataset, "all")
+    chosen = choose_examples(predictions, bundle)
+    found = read_pages(small_dataset, "all", [predictions.record_id[n] for n in chosen])
+    examples = example_pages(bundle, predictions, chosen, found, Predictor.load(tmp_path / "bundle"))
 
     pages = {row["record_id"]: row["page"] for row in stored}
+    assert set(found) == {predictions.record_id[n] for n in chosen}
     assert len(examples) > 3
     assert len({example.title for example in examples}) == len(examples)
     for example in examples:
@@ -116,14 +119,10 @@ def test_the_page_of_an_example_is_the_one_in_the_shards(make_bundle, small_data
         assert list(example.truth.values()) == [
             bool(target[row, k]) if known[row, k] else None for k in range(len(bundle.label_space.keys))
         ]
+        cam, attention = example.overlays
+        assert "Grad-CAM" in cam.caption and "SMAM" in attention.caption
+        assert cam.picture.startswith(b"\xff\xd8") and cam.picture != attention.picture
 
 
-def test_no_example_reads_no_page(make_bundle, small_dataset: Path, tmp_path: Path) -> None:
-    make_bundle(tmp_path / "bundle")
-    bundle = read_facts(tmp_path / "bundle")
-    nothing = Predictions(
-        record_id=["r0"], probability={"image": np.zeros((1, 7), np.float32)},
-        target=np.zeros((1, 7), np.float32), known=np.zeros((1, 7), bool),
-    )  # fmt: skip
-
-    assert example_pages(bundle, nothing, small_dataset, "test") == ()
+def test_no_example_reads_no_page(small_dataset: Path) -> None:
+    assert read_pages(small_dataset, "test", []) == {}

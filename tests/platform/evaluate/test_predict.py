@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from vizecg.platform.data.batches import RowGroup, read_row_group
+from vizecg.platform.data.batches import read_row_group
 from vizecg.platform.data.dataset_info import read_row_index, shard_files
+from vizecg.platform.data.order import RowGroup
 from vizecg.platform.data.splits import SPLITS
 from vizecg.platform.errors import UserError
-from vizecg.platform.evaluate.predict import predict_split, predict_windows
+from vizecg.platform.evaluate.predict import numbered, predict_split, predict_windows
 from vizecg.platform.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,9 +50,36 @@ def test_ray_this_process_and_single_pages_agree(small_dataset: Path, bundle: Pa
     np.testing.assert_allclose(here.probability["image"], single, rtol=0, atol=1e-6)
     assert np.ptp(single, axis=0).min() > 1e-4
     for predictions in (on_ray, here):
+        for stream, logits in predictions.logits.items():
+            np.testing.assert_allclose(1 / (1 + np.exp(-logits)), predictions.probability[stream], rtol=0, atol=1e-6)
         targets = [predictor.bundle.label_space.targets(row["codes"], [])[0] for row in stored]
         np.testing.assert_array_equal(predictions.target, np.stack(targets))
         assert predictions.known.all()
+
+
+def test_patients_become_numbers_and_traits_come_along(small_dataset: Path, bundle: Path) -> None:
+    names = ["patient_id", "age", "sex", "source", "page_layout"]
+    stored = [
+        row
+        for split in SPLITS
+        for file in shard_files(small_dataset, split)
+        for row in pq.read_table(file, columns=names).to_pylist()
+    ]
+
+    predictions = predict_windows(Predictor.load(bundle), groups_of(small_dataset, SPLITS))
+
+    patient_of = [row["patient_id"] for row in stored]
+    assert [patient_of.index(patient) for patient in patient_of] == [
+        predictions.patients.tolist().index(number) for number in predictions.patients
+    ]
+    assert 1 < predictions.patients.max() + 1 == len(set(patient_of)) <= len(stored)
+    for name in ("sex", "source", "page_layout"):
+        assert getattr(predictions, name) == [row[name] for row in stored]
+    np.testing.assert_array_equal(predictions.age, np.array([row["age"] for row in stored], np.float32))
+
+
+def test_an_unknown_patient_is_a_patient_of_his_own() -> None:
+    assert numbered(["b", None, "a", "b", None]).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_one_split_is_its_part_of_all(small_dataset: Path, bundle: Path) -> None:
