@@ -56,6 +56,7 @@ def bare_loop(arguments: list[str]) -> None:
         model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     objective = ObjectiveConfig()
+    started = 0.0
     for number in range(2 + int(steps)):
         if number == 2:
             started = time.perf_counter()

@@ -15,6 +15,7 @@ import yaml
 import vizecg
 from vizecg.platform.cli import app
 from vizecg.platform.config import load_config
+from vizecg.platform.reproduce.config import load_reproduction
 from vizecg.platform.search import load_search
 
 ROOT = Path(vizecg.__file__).parent
@@ -29,36 +30,52 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platform.files": {"platform.errors"},
     "platform.history": set(),
     "platform.ray_session": {"platform.errors"},
-    "platform.config": {"platform.errors", "models"},
-    "platform.data": {"platform.config", "platform.errors", "platform.ray_session", "models"},
-    "platform.bundle": {"platform.config", "platform.data", "platform.errors", "models"},
-    "platform.predictor": {"platform.bundle", "platform.data", "models"},
+    "platform.settings": {"platform.errors"},
+    "platform.config": {"platform.settings", "platform.errors", "models"},
+    "platform.data": {"platform.config", "platform.settings", "platform.errors", "platform.ray_session", "models"},
+    "platform.calibration": set(),
+    "platform.bundle_facts": {
+        "platform.calibration", "platform.config", "platform.settings", "platform.data", "platform.errors",
+    },
+    "platform.model_card": {"platform.bundle_facts"},
+    "platform.bundle": {"platform.bundle_facts", "platform.model_card", "platform.errors", "models"},
+    "platform.predictor": {
+        "platform.bundle", "platform.calibration", "platform.data", "platform.errors", "models",
+    },
     "": {"platform.predictor"},
     "platform.evaluate": {
-        "platform.predictor", "platform.bundle", "platform.data",
-        "platform.errors", "platform.files", "platform.history", "platform.ray_session",
+        "models", "platform.predictor", "platform.bundle", "platform.bundle_facts", "platform.model_card",
+        "platform.calibration", "platform.data", "platform.errors", "platform.files", "platform.history",
+        "platform.ray_session",
     },
     "platform.score": {
         "platform.predictor", "platform.bundle", "platform.data",
         "platform.errors", "platform.files", "platform.ray_session",
     },
     "platform.train": {
-        "platform.evaluate", "platform.predictor", "platform.bundle", "platform.data", "platform.config",
-        "platform.errors", "platform.files", "platform.history", "platform.ray_session", "models",
+        "platform.evaluate", "platform.predictor", "platform.bundle", "platform.calibration", "platform.data",
+        "platform.config", "platform.errors", "platform.files", "platform.history", "platform.ray_session", "models",
     },
     "platform.search": {
-        "platform.train", "platform.config", "platform.errors", "platform.files", "platform.ray_session",
+        "platform.train", "platform.config", "platform.settings", "platform.errors", "platform.files",
+        "platform.ray_session",
     },
-    "platform.console": {"platform.evaluate", "platform.data"},
+    "platform.reproduce": {
+        "platform.train", "platform.evaluate", "platform.bundle", "platform.data", "platform.config",
+        "platform.settings", "platform.errors", "platform.files",
+    },
+    "platform.training_display": set(),
+    "platform.console": {"platform.training_display", "platform.evaluate", "platform.data"},
     "serve": {"platform.predictor", "platform.bundle", "platform.errors", "platform.ray_session"},
     "platform.demo": {
         "serve", "platform.console", "platform.search", "platform.train", "platform.score", "platform.evaluate",
         "platform.data", "platform.config", "platform.errors", "platform.ray_session",
     },
-    "platform.cli": {
-        "serve", "platform.demo", "platform.console", "platform.search", "platform.train", "platform.score",
-        "platform.evaluate", "platform.data", "platform.config", "platform.errors",
+    "platform.verbs": {
+        "serve", "platform.demo", "platform.console", "platform.search", "platform.reproduce", "platform.train",
+        "platform.score", "platform.evaluate", "platform.data", "platform.config", "platform.errors",
     },
+    "platform.cli": {"platform.verbs", "platform.errors"},
 }  # fmt: skip
 """The arrows: a part may import itself and what stands here, which is always above it. "" is the package's own file."""
 
@@ -182,8 +199,9 @@ def test_config_is_read_and_says_how_it_is_run(path: str):
     for word in ("Source", "Expect", "Run"):
         assert re.search(rf"^# {word} +\S", header, re.MULTILINE), f"the comment on top has no line `# {word}`"
     assert f"--config {path}" in header
-    is_search = "space" in yaml.safe_load((ROOT / path).read_text())
-    (load_search if is_search else load_config)(ROOT / path)
+    values = yaml.safe_load((ROOT / path).read_text())
+    load = load_search if "space" in values else load_reproduction if "variants" in values else load_config
+    load(ROOT / path)
 
 
 @pytest.mark.parametrize("path", CONFIGS)

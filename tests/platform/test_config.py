@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vizecg.models.objectives import ObjectiveConfig
 from vizecg.platform.config import TrainConfig, load_config, parse_config
-from vizecg.platform.settings import merge_overrides, valid_keys
 from vizecg.platform.errors import UserError
+from vizecg.platform.settings import merge_overrides, valid_keys
 
 SHIPPED = Path(__file__).parents[2] / "tune_configs"
 

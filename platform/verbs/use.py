@@ -1,0 +1,106 @@
+"""Verbs that use a model: evaluate, recalibrate, score, serve."""
+
+from pathlib import Path
+
+from .app import Count, Port, app
+
+
+@app.command
+def evaluate(
+    bundle: Path, shards: Path, out: Path, *, split: str = "test", against: Path | None = None, actors: Count = 1
+) -> None:
+    """Metrics of a bundle on shards: report.html, metrics.json, metrics.md, a model card.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the model bundle.
+    shards
+        Folder written by `vizecg shard`.
+    out
+        Folder for the results.
+    split
+        train, val, test or all.
+    against
+        Another bundle with the same labels, to compare with on the same records.
+    actors
+        Predictors at once.
+    """
+    from ..console import finished, show_evaluation, working
+    from ..evaluate.run import evaluate_bundle
+
+    with working(f"evaluating on {split}"):
+        data = evaluate_bundle(bundle, shards, out, split=split, num_actors=actors, against=against)
+    show_evaluation(data)
+    finished(f"report in {out}/report.html", f"vizecg serve {bundle}")
+
+
+@app.command
+def recalibrate(bundle: Path, labelled_pages: Path, out: Path, *, split: str = "all", actors: Count = 1) -> None:
+    """Fit a bundle's probabilities and thresholds to another site's labelled pages; its weights stay.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the model bundle.
+    labelled_pages
+        Shards, or an archive of labelled pages.
+    out
+        Folder for the new bundle.
+    split
+        train, val, test or all.
+    actors
+        Predictors at once.
+    """
+    from ..console import finished, working
+    from ..evaluate.recalibrate import recalibrate_bundle
+
+    with working("reading labelled pages"):
+        done = recalibrate_bundle(bundle, labelled_pages, out, split=split, num_actors=actors)
+    for sentence in done.sentences():
+        print(sentence)
+    finished(f"the recalibrated model is in {done.folder}", f"vizecg serve {done.folder}")
+
+
+@app.command
+def score(bundle: Path, source: Path, out: Path, *, actors: Count = 1) -> None:
+    """Score pages (a folder of pictures, one picture, or shards) into Parquet. The same command goes on.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the model bundle.
+    source
+        Pictures or shards.
+    out
+        Folder for the scores.
+    actors
+        Predictors at once.
+    """
+    from ..console import counting, finished, show_scores
+    from ..score import score_pages
+
+    with counting("scoring", "pages") as progress:
+        summary = score_pages(bundle, source, out, num_actors=actors, on_progress=progress)
+    show_scores(summary)
+    finished(f"{summary['pages']} pages in {out}/parts", f"vizecg serve {bundle}")
+
+
+@app.command
+def serve(bundle: Path, *, host: str = "127.0.0.1", port: Port = 8000, replicas: Count = 1) -> None:
+    """Serve a bundle over HTTP, with a web page, until Ctrl-C.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the model bundle.
+    host
+        Address to listen on.
+    port
+        0 takes a free one.
+    replicas
+        Processes that predict.
+    """
+    from ...serve.server import serve_bundle
+
+    serve_bundle(str(bundle), host=host, port=port, num_replicas=replicas)
