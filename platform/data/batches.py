@@ -1,15 +1,16 @@
 """Shards -> the rows of every step, read ahead of their use, in the order of order.py.
 
-Every worker reads its own windows a few ahead, by Ray tasks (`ray_reader`) or on threads (readers.py).
-`streaming_split` guarantees no order and with `equal=True` drops rows. A Ray Data pipeline in each worker keeps the
-order, but its executor is a thread of the worker, and while the pipeline waits for training it spins and holds the
-interpreter: it halved the speed of two workers on two hyperthreads, and its first batch came 4 s later (Ray 2.60,
-measured).
+Every worker reads its own windows a few ahead, on threads: a few milliseconds of Arrow's own code a window, outside the
+interpreter lock. `streaming_split` guarantees no order and with `equal=True` drops rows. A Ray Data pipeline in each
+worker keeps the order, but its executor spins while it waits and holds the interpreter: it halved the speed of two
+workers on two hyperthreads (Ray 2.60, measured). Ray tasks cost a copy through the object store, hold CPUs that an
+elastic run counts as room for workers, and starve where workers hold them all.
 """
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 
@@ -23,6 +24,7 @@ from .order import Pass, RowGroup, Window, lane_bounds, rank_lanes, rows_after, 
 
 COLUMNS = ("record_id", "page", "signal", "signal_known", "lead_present", "valid_samples", "codes", "code_set")
 
+_THREADS = 2
 _WINDOWS_AHEAD = NUM_LANES
 """One of every lane: the first step of an epoch needs them all."""
 
@@ -76,18 +78,19 @@ def _row_group(file: str, group: int, columns: Sequence[str]) -> pa.Table:
         return pq.ParquetFile(source).read_row_group(group, columns=list(columns))
 
 
-def ray_reader(windows: list[Window]) -> Iterator[pa.Table]:
-    """The records of every window in turn, read ahead of their use by Ray tasks."""
-    import ray
+def read_on_threads(windows: Iterable[Window]) -> Iterator[pa.Table]:
+    """The records of every window in turn, read ahead of their use."""
+    waiting = iter(windows)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
+        ahead = deque(pool.submit(_read, window) for window in islice(waiting, _WINDOWS_AHEAD))
+        while ahead:
+            rows = ahead.popleft().result()
+            ahead.extend(pool.submit(_read, window) for window in islice(waiting, 1))
+            yield rows
 
-    # Named, for else a task that starts within a trial of Ray Tune may use that trial's resources alone.
-    task = ray.remote(num_cpus=1, scheduling_strategy="DEFAULT")(read_window)
-    waiting = (task.remote(pa.Table.from_pylist([as_row(window)])) for window in windows)
-    ahead = deque(islice(waiting, _WINDOWS_AHEAD))
-    while ahead:
-        rows = ray.get(ahead.popleft())
-        ahead.extend(islice(waiting, 1))
-        yield rows
+
+def _read(window: Window) -> pa.Table:
+    return read_window(pa.Table.from_pylist([as_row(window)]))
 
 
 class RankStream:
@@ -99,7 +102,7 @@ class RankStream:
         rank: int,
         world_size: int,
         batch_size: int,
-        reader: Callable[[list[Window]], Iterator[pa.Table]] = ray_reader,
+        reader: Callable[[list[Window]], Iterator[pa.Table]] = read_on_threads,
     ):
         self._shares = rank_lanes(rank, world_size, batch_size)
         self._per_lane = batch_size // NUM_LANES

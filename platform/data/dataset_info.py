@@ -16,8 +16,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..config import explain
 from ..errors import UserError
+from ..settings import explain
 from .splits import SPLITS
 
 if TYPE_CHECKING:

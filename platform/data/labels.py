@@ -2,7 +2,8 @@
 
 A shard knows codes alone, so one dataset serves every label space. A label is present where the record has one of its
 codes, absent where the source annotates one of its codes and the record has none, and unknown where the source does
-not annotate it at all: a CPSC record without the code of sinus bradycardia may well show one.
+not annotate it at all: a CPSC record without the code of sinus bradycardia may well show one. What a record without
+any label says is for the label space to tell (`unlabelled`).
 
 Shapes: K labels.
 """
@@ -11,6 +12,7 @@ import difflib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -52,6 +54,8 @@ class LabelSpace(BaseModel):
     name: str = Field(min_length=1)
     source: str = ""
     """Where the list comes from."""
+    unlabelled: Literal["absent", "unknown"] = "absent"
+    """What a record without any of the labels says: that all are absent, or nothing, so that it is left out."""
     labels: tuple[Label, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -71,6 +75,8 @@ class LabelSpace(BaseModel):
             target float32 (K,) of 0 and 1, and known bool (K,): false where the target means nothing.
         """
         target = self._mark(codes)
+        if self.unlabelled == "unknown" and not target.any():
+            return target.astype(np.float32), target
         return target.astype(np.float32), target | self._mark(code_set)
 
     def _mark(self, codes: Iterable[str]) -> NDArray[np.bool_]:

@@ -72,6 +72,21 @@ class EcgRecord:
         return replace(self, signal_mv=self.signal_mv[:, :num_samples])
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageRecord:
+    """A page whose signal nobody has, such as a scan, with what is known of it; the fields are EcgRecord's."""
+
+    record_id: str
+    source: str
+    page: bytes
+    """A picture as read_page.py reads it."""
+    patient_id: str | None = None
+    codes: frozenset[tuple[str, str]] = frozenset()
+    age: float | None = None
+    sex: str | None = None
+    report: str | None = None
+
+
 def make_record(
     signal_mv: NDArray[Any],
     lead_names: Sequence[str],

@@ -3,22 +3,25 @@
 Shapes: L = 12 leads, T samples at the dataset's rate, D numbers in a fingerprint.
 """
 
+import io
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL import Image
 
-from ..errors import RecordError
+from ..errors import PageError, RecordError
 from .archives import Archive, ArchiveEntry
-from .dataset_info import Rejection, ShardConfig, filesystem_of, write_whole
-from .records import LEADS, EcgRecord, fit_samples
-from .splits import Split, fingerprint, make_projection
+from .dataset_info import PageSettings, Rejection, ShardConfig, filesystem_of, write_whole
+from .read_page import PageSpec, prepare
+from .records import LEADS, EcgRecord, PageRecord, fit_samples
+from .splits import Split, fingerprint, make_projection, page_fingerprint
 
 _MICROVOLTS = 1000.0
 _INT16_MAX = 32767
@@ -40,6 +43,7 @@ class Scanned:
     patient_id: str | None
     codes: frozenset[str]
     sampling_rate_hz: float
+    """0 of a page without its signal."""
     fingerprint: NDArray[np.float16]
     split: Split = "train"
     fold: int | None = None
@@ -84,23 +88,46 @@ def scan_records(job: ScanJob) -> list[Scanned | Rejection]:
         if isinstance(record, Rejection):
             found.append(record)
             continue
+        is_page = isinstance(record, PageRecord)
         found.append(
             Scanned(
                 candidate=candidate,
                 patient_id=record.patient_id,
                 codes=frozenset(f"{system}:{code}" for system, code in record.codes),
-                sampling_rate_hz=record.sampling_rate_hz,
-                fingerprint=fingerprint(record, projection),
+                sampling_rate_hz=0.0 if is_page else record.sampling_rate_hz,
+                fingerprint=page_fingerprint(record.page) if is_page else fingerprint(record, projection),
             )
         )
     return found
 
 
-def _read(archives: Sequence[Archive], candidate: Candidate, config: ShardConfig) -> EcgRecord | Rejection:
+def _read(archives: Sequence[Archive], candidate: Candidate, config: ShardConfig) -> EcgRecord | PageRecord | Rejection:
+    entry = candidate.entry
     try:
-        return archives[candidate.archive].read(candidate.entry, allow_missing_leads=config.allow_missing_leads)
+        record = archives[candidate.archive].read(entry, allow_missing_leads=config.allow_missing_leads)
+        return replace(record, page=stored_page(record.page, config.page)) if isinstance(record, PageRecord) else record
     except RecordError as error:
-        return Rejection(record_id=candidate.entry.record_id, reason=error.reason, message=str(error))
+        return Rejection(record_id=entry.record_id, reason=error.reason, message=str(error))
+    except PageError as error:
+        return Rejection(record_id=entry.record_id, reason=error.reason, message=f"{entry.locator}: {error}")
+
+
+def stored_page(data: bytes, size: PageSettings) -> bytes:
+    """A picture as shards keep it: as it came where it is no larger than the dataset's pages, else scaled to them.
+
+    A scaled one is written as PNG or JPEG, whichever is smaller. Raises PageError where it cannot be read.
+    """
+    import cv2
+
+    from .page import encode_page
+
+    planes = prepare(data, PageSpec(width_px=size.width_px, height_px=size.height_px))
+    with Image.open(io.BytesIO(data)) as header:
+        if header.width <= size.width_px and header.height <= size.height_px:
+            return data
+    page = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    jpeg = cv2.imencode(".jpg", page[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return min(encode_page(page), jpeg, key=len)
 
 
 def write_file(job: FileJob) -> WrittenFile:
@@ -129,10 +156,37 @@ def write_file(job: FileJob) -> WrittenFile:
     return WrittenFile(num_records=len(job.records), rejected=rejected, quality_counts=quality)
 
 
-def _row(record: EcgRecord, scanned: Scanned, job: FileJob) -> dict[str, Any]:
+def _row(record: EcgRecord | PageRecord, scanned: Scanned, job: FileJob) -> dict[str, Any]:
+    shown = _page_alone(record, job.config) if isinstance(record, PageRecord) else _signal_and_page(record, job.config)
+    return shown | {
+        "record_id": record.record_id,
+        "patient_id": record.patient_id,
+        "source": record.source,
+        "split": scanned.split,
+        "fold": scanned.fold,
+        "codes": sorted(scanned.codes),
+        "code_set": job.code_sets[scanned.candidate.entry.code_set],
+        "age": record.age,
+        "sex": record.sex,
+        "report": record.report,
+    }
+
+
+def _page_alone(record: PageRecord, config: ShardConfig) -> dict[str, Any]:
+    return {
+        "signal": np.zeros((len(LEADS), config.num_samples), dtype=np.int16),
+        "signal_known": False,
+        "lead_present": [False] * len(LEADS),
+        "valid_samples": 0,
+        "page": record.page,
+        "page_layout": None,
+        "quality": [],
+    }
+
+
+def _signal_and_page(record: EcgRecord, config: ShardConfig) -> dict[str, Any]:
     from .page import draw_page, encode_page
 
-    config = job.config
     signal_mv, valid_samples = fit_samples(record, config.sampling_rate_hz, config.num_samples)
     microvolts = np.rint(signal_mv * _MICROVOLTS)
     quality = set(record.quality)
@@ -143,23 +197,13 @@ def _row(record: EcgRecord, scanned: Scanned, job: FileJob) -> dict[str, Any]:
     shown = record.first_seconds(config.duration_s)
     page = draw_page(shown.signal_mv, shown.sampling_rate_hz, config.page.style(), shown.lead_present)
     return {
-        "record_id": record.record_id,
-        "patient_id": record.patient_id,
-        "source": record.source,
-        "split": scanned.split,
-        "fold": scanned.fold,
         "signal": np.clip(microvolts, -_INT16_MAX, _INT16_MAX).astype(np.int16),
         "signal_known": True,
         "lead_present": record.lead_present.tolist(),
         "valid_samples": valid_samples,
         "page": encode_page(page),
         "page_layout": config.page.layout,
-        "codes": sorted(scanned.codes),
-        "code_set": job.code_sets[scanned.candidate.entry.code_set],
-        "age": record.age,
-        "sex": record.sex,
         "quality": sorted(quality),
-        "report": record.report,
     }
 
 

@@ -1,4 +1,4 @@
-"""Archive -> Parquet shards of paired signals and pages, with Ray Data.
+"""Archive -> Parquet shards of signals and pages, with Ray Data.
 
 Two passes over the archive. The first reads every record, rejects the bad ones and takes fingerprints; the driver then
 decides splits and the rows of every file; the second reads again, draws and writes whole files. Reading costs a
@@ -192,7 +192,7 @@ def _second_of_its_id(record: Scanned, kept: Scanned, paths: Sequence[str | Path
         return Rejection(record_id=record.record_id, reason="duplicate_id", message=message)
     message = (
         f"{locator} of {archive} has the id of another ECG, of {paths[kept.candidate.archive]}; "
-        "give its .hea file another name, or put both archives into one folder and shard that"
+        "give its file another name, or put both archives into one folder and shard that"
     )
     return Rejection(record_id=record.record_id, reason="id_clash", message=message)
 
@@ -278,7 +278,7 @@ def _describe(
     source: str,
     config: ShardConfig,
 ) -> DatasetInfo:
-    label_spaces = {archive.default_label_space for archive in archives}
+    label_spaces = {archive.default_label_space for archive in archives} - {None}
     by_split = {split: [record for record in records if record.split == split] for split in SPLITS}
     codes = {split: Counter(c for record in members for c in record.codes) for split, members in by_split.items()}
     return DatasetInfo(
@@ -288,7 +288,7 @@ def _describe(
         sampling_rate_hz=config.sampling_rate_hz,
         num_samples=config.num_samples,
         page=config.page,
-        default_label_space=label_spaces.pop() if len(label_spaces) == 1 else "code6",
+        default_label_space=(label_spaces.pop() if len(label_spaces) == 1 else None) or "code6",
         code_sets=code_sets,
         counts={split: len(members) for split, members in by_split.items()},
         code_counts={split: dict(sorted(counter.items())) for split, counter in codes.items()},

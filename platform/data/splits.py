@@ -46,6 +46,13 @@ def fingerprint(record: EcgRecord, projection: Projection) -> NDArray[np.float16
     return (vector / norm if norm > 0 else np.zeros_like(vector)).astype(np.float16)
 
 
+def page_fingerprint(page: bytes) -> NDArray[np.float16]:
+    """Of a page without its signal: a unit vector float16 (D,) that only the very same bytes share."""
+    seed = int.from_bytes(hashlib.sha256(page).digest())
+    vector = np.random.default_rng(seed).standard_normal(_BANDS * _BITS)
+    return (vector / np.linalg.norm(vector)).astype(np.float16)
+
+
 def same_recordings(fingerprints: NDArray[np.float16]) -> NDArray[np.intp]:
     """Pairs (P, 2) of rows of (N, D) fingerprints that show one recording; enough of them to connect all copies."""
     signed = np.flatnonzero(np.abs(fingerprints).sum(axis=1) > 0)

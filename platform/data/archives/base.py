@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..records import EcgRecord
+from ..records import EcgRecord, PageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class ArchiveEntry:
     record_id: str
     """Qualified by source: `ptbxl/00042`."""
     locator: str
-    """Path of the header inside the archive, without its suffix."""
+    """Path inside the archive: of the header, without its suffix, or of the page."""
     code_set: str
     """Key of the archive's `code_sets`."""
     patient_id: str | None = None
@@ -28,14 +28,15 @@ class ArchiveEntry:
 
 
 class Archive(Protocol):
-    """A folder of recordings. Instances are small and pickle, since they travel to Ray tasks."""
+    """A folder of recordings or pages. Instances are small and pickle, since they travel to Ray tasks."""
 
     @property
     def name(self) -> str:
-        """The source of its records: `practice`, `ptbxl` or `cinc`."""
+        """The source of its records: `practice`, `ptbxl`, `cinc` or `pages-<folder>`."""
 
     @property
-    def default_label_space(self) -> str: ...
+    def default_label_space(self) -> str | None:
+        """None where the archive has no label space of its own."""
 
     @property
     def code_sets(self) -> Mapping[str, frozenset[str] | None]:
@@ -47,7 +48,7 @@ class Archive(Protocol):
     def entries(self) -> list[ArchiveEntry]:
         """Every record in the order of record ids, without opening signal files."""
 
-    def read(self, entry: ArchiveEntry, *, allow_missing_leads: bool = False) -> EcgRecord:
+    def read(self, entry: ArchiveEntry, *, allow_missing_leads: bool = False) -> EcgRecord | PageRecord:
         """One record; raises RecordError where it cannot be used."""
 
     def fingerprint(self) -> str:

@@ -123,7 +123,7 @@ def test_wrong_folders_are_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     for name, message in [
         ("nowhere", "no such folder: "),
-        ("empty", "no archive in .*: no ptbxl_database.csv and no .hea file found"),
+        ("empty", "no archive in .*: no ptbxl_database.csv, no pages.csv and no .hea file found"),
         ("file", "is a file; give the folder"),
     ]:
         with pytest.raises(UserError, match=message):

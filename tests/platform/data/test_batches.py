@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from vizecg.platform.config import NUM_LANES
 from vizecg.platform.data import batches
-from vizecg.platform.data.batches import RankStream, as_row, ray_reader, read_row_group, read_window
+from vizecg.platform.data.batches import RankStream, as_row, read_on_threads, read_row_group, read_window
 from vizecg.platform.data.dataset_info import read_row_index
 from vizecg.platform.data.order import (
     Pass,
@@ -25,7 +26,6 @@ from vizecg.platform.data.order import (
     rows_done,
     steps_per_epoch,
 )
-from vizecg.platform.data.readers import read_on_threads
 
 group_sizes = st.lists(st.integers(0, 12), min_size=1, max_size=12)
 small_epochs = st.integers(8, 50).flatmap(
@@ -84,7 +84,7 @@ def rows_in_memory(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def in_process(windows: list[Window]) -> Iterator[pa.Table]:
-    """What `ray_reader` gives, without Ray."""
+    """What `read_on_threads` gives, one after the other."""
     for window in windows:
         yield read_window(pa.Table.from_pylist([as_row(window)]))
 
@@ -308,8 +308,7 @@ def test_only_what_a_rank_uses_is_read_and_in_the_order_of_use() -> None:
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("reader", [ray_reader, read_on_threads])
-def test_two_ranks_over_three_epochs_on_real_shards(ray_cluster: None, small_dataset, reader) -> None:
+def test_two_ranks_over_three_epochs_on_real_shards(small_dataset: Path) -> None:
     index = [RowGroup(*group) for group in read_row_index(small_dataset, "train")]
     num_rows, batch_size = size_of(index), 16
     ids = {(g.file, g.index): read_row_group(g)["record_id"].to_pylist() for g in index}
@@ -320,7 +319,7 @@ def test_two_ranks_over_three_epochs_on_real_shards(ray_cluster: None, small_dat
         return ids[file, int(group)][int(place)]
 
     expected = [[named(row) for row in step] for item in passes for step in steps_of(item.plan, batch_size)]
-    streams = [RankStream(passes, rank, 2, batch_size, reader) for rank in range(2)]
+    streams = [RankStream(passes, rank, 2, batch_size, read_on_threads) for rank in range(2)]
     got = []
     for _ in passes:
         for parts in zip(*(stream.next_pass() for stream in streams), strict=True):

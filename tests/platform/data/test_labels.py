@@ -40,6 +40,20 @@ def test_silence_of_a_source_that_does_not_annotate_is_unknown():
     assert target.dtype == np.float32
 
 
+def test_a_record_without_any_label_is_left_out_where_the_space_says_so():
+    codes = ["scp:NORM", "scp:IMI", "scp:SR"]
+    for name in ("ptbxl-superclass", "ptbxl-statements"):
+        space = load_label_space(name)
+        code_set = [code for label in space.labels for code in label.codes]
+        assert space.targets(codes, code_set)[1].all()
+        target, known = space.targets(["scp:ELSE"], code_set)
+        assert not target.any() and not known.any()
+    # A rhythm is a statement, but no diagnosis.
+    assert load_label_space("ptbxl-statements").targets(["scp:SR"], code_set)[1].all()
+    assert not load_label_space("ptbxl-superclass").targets(["scp:SR"], code_set)[1].any()
+    assert load_label_space("practice").targets([], ["snomed:426783006"])[1].any()
+
+
 def test_one_code_may_mean_several_labels_and_several_codes_one(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
