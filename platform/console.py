@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,7 +18,10 @@ from rich.progress import (
 from rich.table import Table
 
 from .data.dataset_info import DatasetInfo
-from .evaluate.report import MEASURE_NAMES, ReportData
+from .evaluate.metrics import LOWER_IS_BETTER
+from .evaluate.report_data import ReportData
+from .evaluate.report_text import MEASURE_NAMES, interval_text, number
+from .training_display import TrainingDisplay
 
 
 def _console() -> Console:
@@ -58,30 +62,9 @@ def stages(unit: str) -> Iterator[Callable[[str, int, int], None]]:
         yield follow
 
 
-@contextmanager
-def epochs(num_epochs: int, metric: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar over epochs, with a line for each: losses, metric, speed."""
-    with _progress("epochs") as progress:
-        task = progress.add_task("starting workers", total=num_epochs)
-
-        def follow(row: dict[str, Any]) -> None:
-            progress.console.print(epoch_line(row, metric))
-            progress.update(task, completed=row["epoch"], description="training")
-
-        yield follow
-
-
-def epoch_line(row: dict[str, Any], metric: str) -> str:
-    """One epoch in one line."""
-    losses = [name for name in row if name.startswith("train_") and name != "train_loss"]
-    parts = "  ".join(f"{name.removeprefix('train_')} {row[name]:.3f}" for name in losses)
-    value = row.get(metric)
-    shown = "undefined" if value is None else f"{value:.3f}"
-    star = " *" if row["best_epoch"] == row["epoch"] else ""
-    return (
-        f"epoch {row['epoch']:>3}  loss {row['train_loss']:.3f} ({parts})  {metric.removeprefix('val_')} {shown}"
-        f"  {row['records_per_second']:.0f} records/s{star}"
-    )
+def training_display(num_epochs: int, metric: str) -> TrainingDisplay:
+    """`with training_display(...) as display`: `display.epoch` and `display.progress` follow a training run."""
+    return TrainingDisplay(_console(), num_epochs, metric)
 
 
 @contextmanager
@@ -112,6 +95,11 @@ def finished(where: str, then: str) -> None:
     console.print(f"[dim]next[/] {then}")
 
 
+def show_markdown(text: str) -> None:
+    """A page of Markdown."""
+    _console().print(Markdown(text))
+
+
 def show_dataset(info: DatasetInfo) -> None:
     """Records by split, and why others were rejected."""
     table = Table("split", "records", title=", ".join(info.sources))
@@ -123,19 +111,21 @@ def show_dataset(info: DatasetInfo) -> None:
 
 
 def show_evaluation(data: ReportData) -> None:
-    """Macro figures by stream, then those of the deployed stream by label."""
-    table = Table("", *MEASURE_NAMES.values(), title=data.title)
+    """Macro figures by stream with intervals, how they differ from another model's, then figures by label."""
+    shown = [name for name in MEASURE_NAMES if name not in LOWER_IS_BETTER]
+    table = Table("", *(MEASURE_NAMES[name] for name in shown), title=data.title)
     for stream, result in data.streams.items():
-        table.add_row(f"[bold]{stream}[/], macro", *_cells(result.macro))
+        table.add_row(f"[bold]{stream}[/], macro", *(number(getattr(result.macro, name)) for name in shown))
+        if stream in data.intervals:
+            spread = data.intervals[stream].macro
+            table.add_row("[dim]95 % interval[/]", *(f"[dim]{interval_text(spread.get(name), 2)}[/]" for name in shown))
+        if data.comparison and result is data.deployed:
+            values = [data.comparison.differences[name].value for name in shown]
+            table.add_row("over the other", *("" if value is None else f"{value:+.3f}" for value in values))
     table.add_section()
     for label in data.deployed.labels if data.deployed else ():
-        table.add_row(f"{label.key} ({label.positives})", *_cells(label))
+        table.add_row(f"{label.key} ({label.positives})", *(number(getattr(label, name)) for name in shown))
     _console().print(table)
-
-
-def _cells(measures: Any) -> list[str]:
-    values = [getattr(measures, name) for name in MEASURE_NAMES]
-    return ["-" if value is None else f"{value:.3f}" for value in values]
 
 
 def show_leaderboard(ranked: list[dict[str, Any]]) -> None:

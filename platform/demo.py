@@ -144,8 +144,8 @@ def _searched(out: Path, config: TrainConfig) -> TrainConfig:
 
 
 def _train(out: Path, config: TrainConfig) -> Path:
-    with console.epochs(config.epochs, config.metric) as on_epoch:
-        return train_model(out / "shards", out / "run", config, on_epoch=on_epoch)
+    with console.training_display(config.epochs, config.metric) as display:
+        return train_model(out / "shards", out / "run", config, on_epoch=display.epoch, on_progress=display.progress)
 
 
 def _write_pictures(shards: Path, split: str, folder: Path) -> list[Path]:

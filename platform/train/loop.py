@@ -17,7 +17,6 @@ from ..data.batches import RankStream
 from ..data.decode import BatchDecoder, prefetched
 from ..data.drawn import DrawnPages
 from ..data.order import Pass, Plan, epoch_plan, rows_done, steps_per_epoch
-from ..data.readers import read_on_threads
 from .checkpoint import FOLDER, Checkpoint, Checkpoints, TrainState, Weights, latest_checkpoint
 from .job import TrainJob
 from .model import moving_average, prepared_model, train_mode
@@ -58,9 +57,7 @@ class TrainingRun:
                 self.checkpoints.close()
 
     def _train(self, tracker: Tracker | Untracked) -> None:
-        stream = RankStream(
-            self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size, read_on_threads
-        )
+        stream = RankStream(self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size)
         while not self.finished:
             self.seconds = {}
             started = time.monotonic()
