@@ -21,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .bundle import Bundle, check_bundle
-from .data.batches import RowGroup, read_row_group
+from .bundle import Bundle
+from .data.batches import read_row_group
 from .data.dataset_info import INFO_FILE, read_row_index
+from .data.order import RowGroup
 from .data.splits import SPLITS
 from .errors import PageError, UserError
 from .files import claim_folder, write_atomically
@@ -63,10 +64,10 @@ def score_pages(
     """Score a folder of pictures, one picture, or shards; the summary. The same call goes on where one was stopped.
 
     Raises:
-        UserError: no bundle, nothing to score, or OUT holds scores of another bundle or another input.
+        UserError: no bundle, one that needs signals, nothing to score, or OUT holds scores of another bundle or input.
     """
     bundle, source = Path(bundle).absolute(), Path(source).absolute()
-    facts = check_bundle(bundle)
+    facts = Predictor.load(bundle, needs_pages=True).bundle
     parts = list(find_parts(source))
     out = Path(out).absolute()
     _claim(out, facts, source, parts)

@@ -27,7 +27,7 @@ class PageReader:
 
     def __init__(self, args: AppArgs):
         self._args = args
-        self._predictor = Predictor.load(args.bundle, num_threads=args.num_threads)
+        self._predictor = Predictor.load(args.bundle, num_threads=args.num_threads, needs_pages=True)
         self._pool = ThreadPoolExecutor(args.num_workers, thread_name_prefix="page")
         self._warm_up()
 

@@ -15,8 +15,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from ..platform.bundle import load_bundle
 from ..platform.errors import UserError
+from ..platform.predictor import Predictor
 from ..platform.ray_session import start_ray
 
 APPLICATION = "vizecg"
@@ -33,7 +33,7 @@ def serve_bundle(bundle: str, host: str = "127.0.0.1", port: int = 8000, num_rep
         port: 0 takes a free one.
 
     Raises:
-        UserError: no bundle there, or the port is taken.
+        UserError: no bundle there, one that needs signals, or the port is taken.
     """
     with running_endpoint(bundle, host=host, port=port, num_replicas=num_replicas) as url:
         stopped = threading.Event()
@@ -53,9 +53,10 @@ def running_endpoint(bundle: str, *, host: str = "127.0.0.1", port: int = 0, **a
         app_args: the other fields of `AppArgs`.
 
     Raises:
-        UserError: no bundle there, the port is taken, or Serve runs on this cluster already.
+        UserError: no bundle there, one that needs signals, the port is taken, or Serve runs on this cluster already.
     """
-    load_bundle(bundle)  # Here its faults are one sentence; in a replica they would be a failed deployment.
+    # Here its faults are one sentence; in a replica they would be a failed deployment.
+    Predictor.load(bundle, needs_pages=True)
     port = _claim_port(host, port)
     start_ray(min_cpus=1 + int(app_args.get("num_replicas", 1)))
     # Not before: both import Ray, which takes seconds that a wrong argument should not cost.

@@ -14,15 +14,29 @@ import safetensors.torch
 import torch
 
 from vizecg.platform.bundle import CARD, FACTS, WEIGHTS, hash_of, load_bundle, loaded_model, read_facts, save_bundle
+from vizecg.platform.calibration import LabelCalibration
 from vizecg.platform.errors import UserError
+from vizecg.platform.model_card import model_card
 from vizecg.platform.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+CALIBRATION = [
+    LabelCalibration(),
+    LabelCalibration(kind="platt", slope=0.7, intercept=-1.0, positives=12, negatives=345),
+    LabelCalibration(kind="isotonic", knots=((-2.0, 0.125), (0.3, 0.5), (1.0, 0.75)), positives=1234, negatives=4321),
+    *[LabelCalibration(kind="temperature", slope=2.0)] * 4,
+]
+
+
 @pytest.fixture
 def folder(make_bundle, tmp_path: Path) -> Path:
-    make_bundle(tmp_path / "bundle")
+    """With a calibration of every kind."""
+    bundle = make_bundle(tmp_path / "bundle")
+    model = load_bundle(tmp_path / "bundle")[1]
+    changes = {"calibration": {"image": CALIBRATION}, "abstention_widths": [0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 2.0]}
+    save_bundle(tmp_path / "bundle", bundle.model_copy(update=changes), model.state_dict())
     return tmp_path / "bundle"
 
 
@@ -118,6 +132,28 @@ DAMAGES = {
     "threshold of words": (edited(lambda f: f["thresholds"].__setitem__(0, "high")), "thresholds.0 = 'high'"),
     "next schema version": (edited(lambda f: f.update(schema_version=2)), "schema version 2; this VizECG reads 1"),
     "no schema version": (edited(lambda f: f.pop("schema_version")), "schema version None"),
+    "edited calibration": (edited(lambda f: f["calibration"]["image"][1].update(intercept=2.0)), "damaged"),
+    "calibration upside down": (
+        edited(lambda f: f["calibration"]["image"][1].update(slope=-1)),
+        "calibration.image.1.slope = -1: Input should be greater than 0",
+    ),
+    "knots that fall": (
+        edited(lambda f: f["calibration"]["image"][2]["knots"].reverse()),
+        "the calibration knots do not",
+    ),
+    "knots beyond 1": (
+        edited(lambda f: f["calibration"]["image"][2]["knots"].append([9.0, 1.5])),
+        "does not lie between 0 and 1",
+    ),
+    "another kind": (edited(lambda f: f["calibration"]["image"][1].update(kind="beta")), "image.1.kind = 'beta'"),
+    "too few calibrations": (edited(lambda f: f["calibration"]["image"].pop()), "6 calibrations of stream image for 7"),
+    "no calibrations": (edited(lambda f: f.update(calibration=[])), "calibration = []: Input should be"),
+    "too few teacher thresholds": (
+        edited(lambda f: f["teacher_thresholds"]["fused"].pop()),
+        "6 thresholds of stream fused for 7 labels",
+    ),
+    "too few widths": (edited(lambda f: f.update(abstention_widths=[0.1])), "1 abstention widths for 7 labels"),
+    "a negative width": (edited(lambda f: f.update(abstention_widths=[-0.1] * 7)), "abstention_widths.0 = -0.1"),
     "a list": (lambda folder: (folder / FACTS).write_text("[]"), "not a bundle's JSON"),
     "half a file": (lambda folder: (folder / FACTS).write_text('{"model": '), "not a bundle's JSON"),
     "no text": (lambda folder: (folder / FACTS).write_bytes(b"\xff\x00"), "not a bundle's JSON"),
@@ -187,6 +223,31 @@ def test_weights_of_another_model_do_not_fit(folder: Path, change: Callable[...,
 
     assert "the weights do not fit" in sentence
     assert words in sentence
+
+
+def test_calibration_comes_back_as_it_was(folder: Path) -> None:
+    bundle, model = load_bundle(folder)
+    pages = np.random.default_rng(0).integers(0, 256, (3, 3, 96, 128), dtype=np.uint8)
+    plain = Predictor(bundle.model_copy(update={"calibration": {}}), model)
+
+    calibrated = Predictor(bundle, model).predict_pages(pages)
+
+    assert bundle.calibration == {"image": CALIBRATION}
+    assert np.array_equal(calibrated[:, 0], plain.predict_pages(pages)[:, 0])
+    assert (calibrated[:, 1:] != plain.predict_pages(pages)[:, 1:]).all()
+
+
+def test_a_bundle_of_the_first_version_is_not_calibrated(folder: Path) -> None:
+    """It says null, and is signed with that."""
+    facts = facts_of(folder)
+    facts["calibration"] = None
+    del facts["abstention_widths"], facts["recalibration"]
+    write_facts(folder, facts, sign=True)
+
+    bundle, _ = load_bundle(folder)
+
+    assert bundle.calibration == {}
+    assert bundle.deployed_calibration == [LabelCalibration()] * 7
 
 
 def test_a_bundle_outlives_new_settings(folder: Path) -> None:
@@ -265,11 +326,43 @@ def test_the_card_names_labels_thresholds_and_metrics(folder: Path) -> None:
 
     for label, threshold in zip(bundle.label_space.labels, bundle.thresholds, strict=True):
         assert f"| {label.key} | {label.name} | {threshold:.3f} |" in card
+    assert "| 0.250 |  | identity | 0 | 0 |" in card
+    assert "| 0.350 | 0.246 to 0.470 | platt | 12 | 345 |" in card
+    assert "| isotonic | 1,234 | 4,321 |" in card
+    assert "chosen for the best F1" in card
+    assert "## Evaluation" not in card and "## Recalibration" not in card
     assert "| image macro auroc | 0.875 |" in card
     assert "| fused macro auroc | undefined |" in card
     assert bundle.content_hash[:16] in card
     assert "128 x 96 px" in card
     assert "not a medical device" in card
+
+
+def test_the_card_shows_an_evaluation_with_its_intervals(folder: Path) -> None:
+    bundle = read_facts(folder)
+    macro = {"auroc": 0.9123, "auprc": None, "f1": 0.5, "precision": 0.4, "recall": 0.7, "brier": 0.05, "ece": 0.01}
+    labels = [{"key": key, "positives": 1000 + k, **macro} for k, key in enumerate(bundle.label_space.keys)]
+    first, second = bundle.label_space.keys[:2]
+    intervals = {
+        "macro": {"auroc": {"low": 0.89, "high": 0.93}, "auprc": None},
+        "labels": {first: {"auroc": {"low": 0.8, "high": 0.95}, "f1": None}},
+    }
+    evaluation = {
+        "facts": {"Records": "2,198, split test"},
+        "streams": {"fused": {}, "image": {"macro": macro, "labels": labels}},
+    }
+
+    plain = model_card(bundle, evaluation)
+    card = model_card(bundle, {**evaluation, "intervals": {"image": intervals}})
+
+    assert "- Records: 2,198, split test" in card
+    assert "| AUROC | 0.912 | 0.890 to 0.930 |" in card
+    assert "| AUPRC | undefined |  |" in card
+    assert f"| {first} | 1,000 | 0.912 (0.800 to 0.950) | 0.500 | 0.400 | 0.700 |" in card
+    assert f"| {second} | 1,001 | 0.912 | 0.500 | 0.400 | 0.700 |" in card
+    assert "| AUROC | 0.912 |  |" in plain and "(0.8" not in plain
+    tables = [line for line in card.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
 
 
 def test_anyone_may_read_a_bundle(folder: Path) -> None:

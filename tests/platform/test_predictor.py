@@ -9,8 +9,14 @@ import pytest
 import torch
 
 from vizecg.models.batch import EcgBatch
+from vizecg.models.registry import build_model
+from vizecg.platform.bundle import save_bundle
+from vizecg.platform.calibration import LabelCalibration, apply_calibration
+from vizecg.platform.config import ModelConfig
 from vizecg.platform.errors import PageError, UserError
 from vizecg.platform.predictor import Predictor
+from vizecg.platform.score import score_pages
+from vizecg.serve.server import serve_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,10 +58,11 @@ def test_eight_threads_at_once(predictor: Predictor, pages: np.ndarray) -> None:
         np.testing.assert_allclose(answer, expected[n % 8], rtol=0, atol=1e-6)
 
 
-def test_every_stream_and_the_deployed_one_agree(predictor: Predictor, pages: np.ndarray) -> None:
-    batch = EcgBatch(
+def paired(pages: np.ndarray) -> EcgBatch:
+    """These eight pages with signals of noise."""
+    return EcgBatch(
         page=torch.from_numpy(pages),
-        signal=torch.randn(8, 12, 500),
+        signal=torch.from_numpy(np.random.default_rng(1).normal(size=(8, 12, 500)).astype(np.float32)),
         signal_known=torch.ones(8, dtype=torch.bool),
         lead_present=torch.ones(8, 12, dtype=torch.bool),
         valid_samples=torch.full((8,), 500),
@@ -64,10 +71,72 @@ def test_every_stream_and_the_deployed_one_agree(predictor: Predictor, pages: np
         weight=torch.ones(8),
     )
 
-    streams = predictor.predict_streams(batch)
+
+def test_every_stream_and_the_deployed_one_agree(predictor: Predictor, pages: np.ndarray) -> None:
+    streams = predictor.predict_streams(paired(pages))
 
     assert set(streams) == {"image", "signal", "fused"}
     np.testing.assert_allclose(streams["image"], predictor.predict_pages(pages), rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def calibrated(predictor: Predictor) -> Predictor:
+    """The same model, whose image stream is calibrated in every way and whose fused stream in one."""
+    kinds = [
+        LabelCalibration(kind="platt", slope=2.0, intercept=-3.0),
+        LabelCalibration(kind="isotonic", knots=((-4.0, 0.1), (-0.1, 0.4), (0.1, 0.45), (4.0, 0.9))),
+        LabelCalibration(),
+    ]
+    streams = {"image": [kinds[k % 3] for k in range(7)], "fused": [kinds[0]] * 7}
+    return Predictor(predictor.bundle.model_copy(update={"calibration": streams}), predictor._model)
+
+
+def test_every_way_in_gives_calibrated_probabilities(
+    predictor: Predictor, calibrated: Predictor, pages: np.ndarray, tmp_path: Path
+) -> None:
+    batch = paired(pages)
+    logits = predictor.predict_logits(batch)
+
+    streams = calibrated.predict_streams(batch)
+
+    assert {stream: values.dtype for stream, values in logits.items()} == dict.fromkeys(streams, np.float32)
+    for stream, values in calibrated.predict_logits(batch).items():
+        assert np.array_equal(values, logits[stream])
+    for stream, values in streams.items():
+        by_stream = calibrated.bundle.calibration.get(stream, [])
+        assert np.array_equal(values, apply_calibration(logits[stream], by_stream))
+    np.testing.assert_allclose(streams["signal"], 1 / (1 + np.exp(-logits["signal"])), rtol=1e-5)
+    np.testing.assert_allclose(streams["image"], calibrated.predict_pages(pages), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(streams["image"][:, 0], 1 / (1 + np.exp(3 - 2 * logits["image"][:, 0])), rtol=1e-5)
+    data = cv2.imencode(".png", pages[0].transpose(1, 2, 0)[:, :, ::-1])[1].tobytes()
+    np.testing.assert_allclose(list(calibrated.predict(data).values()), streams["image"][0], rtol=0, atol=1e-6)
+
+
+def test_a_model_of_signals_neither_scores_nor_serves_pages(pages: np.ndarray, make_bundle, tmp_path: Path) -> None:
+    facts = make_bundle(tmp_path / "bundle")
+    model = ModelConfig(name="resnet1d", size="debug")
+    draft = facts.model_copy(update={"model": model, "deployed_stream": "signal"})
+    save_bundle(tmp_path / "signal", draft, build_model("resnet1d", "debug", 7).state_dict())
+    (tmp_path / "page.png").write_bytes(cv2.imencode(".png", pages[0].transpose(1, 2, 0))[1].tobytes())
+
+    predictor = Predictor.load(tmp_path / "signal")
+
+    assert not predictor.reads_pages
+    assert set(predictor.predict_streams(paired(pages))) == {"signal"}
+    for attempt in (
+        lambda: predictor.predict_pages(pages),
+        lambda: Predictor.load(tmp_path / "signal", needs_pages=True),
+        lambda: score_pages(tmp_path / "signal", tmp_path / "page.png", tmp_path / "scores"),
+        lambda: serve_bundle(str(tmp_path / "signal")),
+    ):
+        with pytest.raises(UserError, match="resnet1d predicts from signals, not from a page alone"):
+            attempt()
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_model_of_pages_reads_them(predictor: Predictor) -> None:
+    assert predictor.reads_pages
+    predictor.require_pages()
 
 
 def test_a_picture_as_bytes_or_path(predictor: Predictor, pages: np.ndarray, tmp_path: Path) -> None:

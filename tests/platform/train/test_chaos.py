@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
@@ -40,7 +41,7 @@ class TestCluster:
     def __init__(self, num_nodes: int):
         from ray.cluster_utils import Cluster
 
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.nodes = [self.add_node() for _ in range(num_nodes)]
 
     def add_node(self) -> Any:
@@ -49,7 +50,14 @@ class TestCluster:
         return node
 
     def kill_node(self, number: int) -> None:
-        self.cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
+        """All its processes at once, as when a machine goes: workers would outlive their raylet."""
+        node = self.nodes.pop(number)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        processes = raylet.children(recursive=True)
+        self.cluster.remove_node(node, allow_graceful=False)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "RAY_ADDRESS": self.cluster.address}
