@@ -23,8 +23,8 @@ from ..ray_session import actor_pool, share_of_cores, start_ray
 
 _WINDOW_ROWS = 128
 _BATCH_ROWS = 32
-_TRAITS = ("patient_id", "age", "sex", "source", "page_layout")
-_COLUMNS = (*COLUMNS, *_TRAITS)
+_TRAITS = ("patient_id", "age", "sex", "source", "page_layout", "signal_known")
+_COLUMNS = tuple(dict.fromkeys((*COLUMNS, *_TRAITS)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class Predictions:
     """float32 (N, K)"""
     known: np.ndarray
     """bool (N, K)"""
+    signal_known: np.ndarray
+    """bool (N,)"""
     patients: np.ndarray
     """int64 (N,): equal where the patient is; numbers by first appearance, without meaning beyond this."""
     age: np.ndarray
@@ -48,6 +50,10 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.record_id)
+
+    def known_to(self, stream: str) -> np.ndarray:
+        """bool (N, K): what a stream can be measured on; one that reads signals needs a record that has its signal."""
+        return self.known if stream == "image" else self.known & self.signal_known[:, None]
 
 
 def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1) -> Predictions:
@@ -136,6 +142,7 @@ def _joined(tables: Iterable[pa.Table]) -> Predictions:
         logits={name[2:]: matrix for name, matrix in matrices.items() if name.startswith("l_")},
         target=matrices["target"],
         known=matrices["known"],
+        signal_known=whole["signal_known"].to_numpy(),
         patients=numbered(whole["patient_id"].to_pylist()),
         age=np.array([np.nan if age is None else age for age in whole["age"].to_pylist()], np.float32),
         sex=whole["sex"].to_pylist(),

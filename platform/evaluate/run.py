@@ -52,10 +52,10 @@ def evaluate_bundle(
     if against is not None:
         require_same_labels(str(bundle), facts.label_space, str(against), read_facts(against).label_space)
     predictions = predict_split(bundle, shards, split, num_actors)
-    if not predictions.known.any():
+    if not predictions.known_to(facts.deployed_stream).any():
         raise UserError(
             f"{shards}: no record of the {split} split says anything about the labels of {bundle} "
-            f"({facts.label_space.name}); evaluate on records whose source annotates them"
+            f"({facts.label_space.name}), or has what its {facts.deployed_stream} stream reads; use others"
         )
     results = stream_results(facts, predictions)
     info = load_dataset_info(shards)
@@ -91,9 +91,11 @@ def thresholds_of(bundle: Bundle) -> dict[str, list[float]]:
 def stream_results(bundle: Bundle, predictions: Predictions) -> dict[str, EvaluationResult]:
     """Metrics of every stream, the deployed one first, at the thresholds that validation chose."""
     codes = [label.codes for label in bundle.label_space.labels]
-    keys, truth = bundle.label_space.keys, (predictions.target, predictions.known)
+    keys, target = bundle.label_space.keys, predictions.target
     return {
-        stream: evaluate_predictions(predictions.probability[stream], *truth, keys, limits, codes)
+        stream: evaluate_predictions(
+            predictions.probability[stream], target, predictions.known_to(stream), keys, limits, codes
+        )
         for stream, limits in thresholds_of(bundle).items()
         if stream in predictions.probability
     }
@@ -123,7 +125,7 @@ def _intervals(
     return bootstrap_intervals(
         predictions.probability[stream][:, columns],
         predictions.target[:, columns],
-        predictions.known[:, columns],
+        predictions.known_to(stream)[:, columns],
         [keys[k] for k in columns],
         [limits[k] for k in columns],
         predictions.patients,
@@ -135,7 +137,8 @@ def _behaviour(bundle: Bundle, predictions: Predictions) -> dict[str, Any]:
     """How the deployed stream ranks, how far it can be believed, whom it reads less well, what it confuses."""
     limits, keys = np.array(bundle.thresholds), bundle.label_space.keys
     probability, target, known = (
-        predictions.probability[bundle.deployed_stream], predictions.target, predictions.known
+        predictions.probability[bundle.deployed_stream], predictions.target,
+        predictions.known_to(bundle.deployed_stream),
     )  # fmt: skip
     return {
         "curves": label_curves(probability, target, known, keys),
@@ -173,7 +176,7 @@ def _against(
         (predictions.probability[bundle.deployed_stream], bundle.thresholds),
         (theirs.probability[other.deployed_stream], other.thresholds),
         predictions.target,
-        predictions.known,
+        predictions.known_to(bundle.deployed_stream) & predictions.known_to(other.deployed_stream),
         predictions.patients,
         bundle.label_space.keys,
         other=f"{other.model.name}, size {other.model.size} (bundle {other.content_hash[:12]})",

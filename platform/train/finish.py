@@ -61,18 +61,19 @@ def _model_without_weights(job: TrainJob) -> nn.Module:
 
 def _fitted(draft: Bundle, predictions: Predictions) -> dict[str, Any]:
     """Calibration of every stream, thresholds on what it gives, and what the deployed stream reaches with both."""
-    target, known, deployed = predictions.target, predictions.known, draft.deployed_stream
-    calibration = {stream: fit_calibration(z, target, known) for stream, z in predictions.logits.items()}
+    target, deployed = predictions.target, draft.deployed_stream
+    known = {stream: predictions.known_to(stream) for stream in predictions.logits}
+    calibration = {stream: fit_calibration(z, target, known[stream]) for stream, z in predictions.logits.items()}
     probability = {stream: apply_calibration(z, calibration[stream]) for stream, z in predictions.logits.items()}
     recall = draft.train_config.threshold_recall
-    thresholds = {stream: choose_thresholds(p, target, known, recall) for stream, p in probability.items()}
+    thresholds = {stream: choose_thresholds(p, target, known[stream], recall) for stream, p in probability.items()}
     reached = evaluate_predictions(
-        probability[deployed], target, known, draft.label_space.keys, thresholds[deployed]
+        probability[deployed], target, known[deployed], draft.label_space.keys, thresholds[deployed]
     ).macro
     return {
         "calibration": calibration,
         "thresholds": thresholds[deployed].tolist(),
         "teacher_thresholds": {name: values.tolist() for name, values in thresholds.items() if name != deployed},
-        "abstention_widths": abstention_band(probability[deployed], known, thresholds[deployed]).tolist(),
+        "abstention_widths": abstention_band(probability[deployed], known[deployed], thresholds[deployed]).tolist(),
         "metrics": draft.metrics | {f"val_{deployed}_macro_{name}": value for name, value in asdict(reached).items()},
     }

@@ -22,6 +22,7 @@ def make_predictions() -> Callable[..., Predictions]:
             "logits": {name: np.log(p / (1 - p)).astype(np.float32) for name, p in inside.items()},
             "target": target.astype(np.float32),
             "known": known.astype(bool),
+            "signal_known": np.ones(count, bool),
             "patients": np.arange(count),
             "age": np.full(count, np.nan, np.float32),
             "sex": [None] * count,

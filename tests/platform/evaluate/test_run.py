@@ -1,8 +1,11 @@
 """`vizecg evaluate` writes every file, for every kind of model, and nothing of a patient."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,7 +21,7 @@ from vizecg.platform.data.splits import SPLITS
 from vizecg.platform.errors import UserError
 from vizecg.platform.evaluate import run
 from vizecg.platform.evaluate.predict import Predictions, predict_windows
-from vizecg.platform.evaluate.run import evaluate_bundle
+from vizecg.platform.evaluate.run import evaluate_bundle, stream_results
 from vizecg.platform.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("one_thread", "without_ray")
@@ -126,3 +129,18 @@ def test_records_that_know_none_of_the_labels_are_refused(small_dataset: Path, t
     bundle = other_bundle(tmp_path / "bundle", "resnet1d", "ptbxl-superclass")
     with pytest.raises(UserError, match="no record of the val split says anything about the labels"):
         evaluate_bundle(bundle, small_dataset, tmp_path / "out", split="val")
+
+
+def test_streams_that_read_signals_are_measured_where_there_is_one(
+    make_predictions: Callable[..., Predictions], make_bundle: Callable[..., Any], tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    rng = np.random.default_rng(0)
+    target = (rng.random((40, 7)) < 0.5).astype(np.float32)
+    probability = {name: rng.random((40, 7)) for name in ("image", "fused")}
+    with_signal = np.arange(40) < 25
+    predictions = make_predictions(probability, target, np.ones((40, 7)), signal_known=with_signal)
+    results = stream_results(bundle, predictions)
+    assert [results[stream].labels[0].records for stream in ("image", "fused")] == [40, 25]
+    alone = make_predictions({"fused": probability["fused"][:25]}, target[:25], np.ones((25, 7)))
+    assert results["fused"].macro == stream_results(bundle, alone)["fused"].macro
