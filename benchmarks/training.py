@@ -181,8 +181,10 @@ def main() -> None:
         shards = make_shards(folder, options.records, int(PAGE[0]), int(PAGE[1]))
         num_train = load_dataset_info(shards).counts["train"]
         print(f"{num_train} records, pages of {PAGE[0]} x {PAGE[1]} px, {CORES} logical cores, size {options.size}")
-        for mode, workers, batch_size in (("speed", 1, 16), ("workers", 2, 64)):
+        for mode, workers, steps in (("speed", 1, num_train // 16), ("workers", 2, 3)):
             if options.only in (None, mode):
+                # Full steps alone, but for a few records: a bare loop has no others.
+                batch_size = 8 * -(-num_train // (8 * steps))
                 compare_with_bare_loops(shards, folder, options.size, options.turns, workers, batch_size, num_train)
         if options.only in (None, "recipe"):
             compare_recipes(shards, options.size, options.turns)

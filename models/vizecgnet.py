@@ -21,6 +21,7 @@ from .attention import CrossModalAttention, SelfModalAttention
 from .batch import EcgBatch, Prediction
 from .encoders import PageEncoder, signal_encoder
 from .heads import classification_head, masked_mean
+from .norms import encode_signals
 from .options import require_range
 from .sizes import RESNET1D, RESNET18, joined
 
@@ -84,7 +85,7 @@ class VizEcgNet(nn.Module):
     def forward(self, batch: EcgBatch) -> Prediction:
         """Logits of the image, the signal and the fused head."""
         page_chain, page_position = self._page_chain(batch.page)
-        tokens, signal_position, valid = self.signal_encoder(batch.signal, batch.valid_samples)
+        tokens, signal_position, valid = encode_signals(self.signal_encoder, batch)
         signal_chain = self._self_attend(self.signal_smam, tokens, signal_position, valid)
         page_fused, signal_fused = self._cross_attend(page_chain, signal_chain, page_position, signal_position, valid)
         pooled_page_fused = page_fused.mean(1)

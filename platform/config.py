@@ -6,6 +6,7 @@ Input and output are arguments of the verbs, not configuration. A search adds wh
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -95,6 +96,14 @@ class TrackingSection(Section):
     mlflow_uri: str | None = None
     """Also log to this MLflow (extra `track`): http://host:port or sqlite:///path."""
     mlflow_experiment: str = "vizecg"
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _no_password(cls, value: str | None) -> str | None:
+        # The configuration is written into every result.
+        if value and "@" in urlsplit(value).netloc:
+            raise ValueError("leave name and password to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
+        return value
 
 
 class ScalingSection(Section):
@@ -199,12 +208,10 @@ class TrainConfig(Section):
     def _work_for_all(self) -> "TrainConfig":
         if self.batch_size < self.scaling.max_workers:
             raise ValueError(
-                f"batch_size {self.batch_size} leaves some of {self.scaling.max_workers} workers no record"
+                f"batch_size {self.batch_size} has no record for some of {self.scaling.max_workers} workers"
             )
         if self.sync_batch_norm and not self.scaling.use_gpu:
-            raise ValueError(
-                "sync_batch_norm works on GPUs alone; set scaling.use_gpu, or take a larger share a worker"
-            )
+            raise ValueError("sync_batch_norm works on GPUs alone; set scaling.use_gpu as well")
         return self
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from ..batch import EcgBatch, Prediction
 from ..encoders import signal_encoder
 from ..heads import classification_head, masked_mean
+from ..norms import encode_signals
 from ..options import require_range
 from ..sizes import RESNET1D
 
@@ -44,6 +45,6 @@ class ResNet1dClassifier(nn.Module):
 
     def forward(self, batch: EcgBatch) -> Prediction:
         """Logits of the signal."""
-        tokens, _, valid = self.signal_encoder(batch.signal, batch.valid_samples)
+        tokens, _, valid = encode_signals(self.signal_encoder, batch)
         pooled = masked_mean(tokens, valid)
         return Prediction(logits={"signal": self.signal_head(pooled)}, features={"signal": pooled})

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, tee
 
 import numpy as np
 import pyarrow as pa
@@ -98,17 +98,18 @@ class RankStream:
 
     def __init__(
         self,
-        passes: Sequence[Pass],
+        passes: Iterable[Pass],
         rank: int,
         world_size: int,
         batch_size: int,
-        reader: Callable[[list[Window]], Iterator[pa.Table]] = read_on_threads,
+        reader: Callable[[Iterable[Window]], Iterator[pa.Table]] = read_on_threads,
     ):
         self._shares = rank_lanes(rank, world_size, batch_size)
         self._per_lane = batch_size // NUM_LANES
         self._buffers: dict[int, list[pa.Table]] = {lane: [] for lane in self._shares}
-        self._passes = iter(passes)
-        self._blocks = reader([window for item in passes for window in self._in_order_of_use(item)])
+        # Reading is ahead of use; a pass is planned when its first window is due.
+        self._passes, ahead = tee(passes)
+        self._blocks = reader(window for item in ahead for window in self._in_order_of_use(item))
 
     def next_pass(self) -> Iterator[pa.Table]:
         """The next pass, once the one before is used up: a table for every step that is left of it.

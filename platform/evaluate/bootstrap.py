@@ -99,13 +99,17 @@ def paired_bootstrap(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """By measure, how the macro means of two models (N, K) differ on the same records and the same resamples."""
+    """By measure, how the macro means of two models (N, K) differ on the same records and the same resamples.
+
+    A label counts where it is defined for both: a model that never claims one gains nothing by its missing precision.
+    """
     ours = _prepare(first, target, known, first_thresholds)
     theirs = _prepare(second, target, known, second_thresholds)
 
     def differences(weights: NDArray[np.float64]) -> Samples:
-        means, others = _measure(ours, weights)[1], _measure(theirs, weights)[1]
-        return {name: means[name] - others[name] for name in MEASURES}
+        own, other = _measure(ours, weights)[0], _measure(theirs, weights)[0]
+        both_classes = _both_classes(ours, weights)
+        return {name: _mean(np.where(both_classes, own[name] - other[name], np.nan)) for name in MEASURES}
 
     values = differences(np.ones((1, len(first))))
     samples = _joined([differences(weights) for weights in _weights(patients, num_resamples, seed)])
@@ -148,8 +152,14 @@ def _measure(scores: _Scores, weights: NDArray[np.float64]) -> tuple[Samples, Sa
         "recall": _ratio(hits, positives),
         "brier": _ratio(error, records),
     }
-    both_classes = (positives > 0) & (positives < records)
+    both_classes = _both_classes(scores, weights)
     return labels, {name: _mean(np.where(both_classes, values, np.nan)) for name, values in labels.items()}
+
+
+def _both_classes(scores: _Scores, weights: NDArray[np.float64]) -> BoolArray:
+    """(R, K): which labels count in macro means."""
+    records, positives = (weights @ part for part in scores.sums[:2])
+    return (positives > 0) & (positives < records)
 
 
 def _areas(

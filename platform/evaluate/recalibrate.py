@@ -99,22 +99,26 @@ def _write_shards(archive: Path, shards: Path, facts: Bundle) -> Path:
 
 def _refits(facts: Bundle, predictions: Predictions) -> list[Refit]:
     logits = predictions.logits[facts.deployed_stream]
-    return refit_calibration(logits, predictions.target, predictions.known, facts.deployed_calibration)
+    known = predictions.known_to(facts.deployed_stream)
+    return refit_calibration(logits, predictions.target, known, facts.deployed_calibration)
 
 
 def _operating_points(facts: Bundle, refits: list[Refit], predictions: Predictions) -> dict[str, Any]:
     """Calibration, thresholds and abstention of the deployed stream."""
-    stream, known = facts.deployed_stream, predictions.known
+    stream, known = facts.deployed_stream, predictions.known_to(facts.deployed_stream)
     calibration = [refit.calibration for refit in refits]
     probability = apply_calibration(predictions.logits[stream], calibration)
     chosen = choose_thresholds(probability, predictions.target, known, facts.train_config.threshold_recall)
     # A handful of positives cannot choose a threshold: it moves with the probabilities.
     moved = expit(logit(np.array(facts.thresholds)) + [refit.shift for refit in refits])
-    thresholds = np.where([refit.how == "refitted" for refit in refits], chosen, moved)
+    refitted = [refit.how == "refitted" for refit in refits]
+    thresholds = np.where(refitted, chosen, moved)
+    widths = abstention_band(probability, known, thresholds)
+    before = widths if facts.abstention_widths is None else facts.abstention_widths
     return {
         "calibration": {**facts.calibration, stream: calibration},
         "thresholds": thresholds.tolist(),
-        "abstention_widths": abstention_band(probability, known, thresholds).tolist(),
+        "abstention_widths": np.where(refitted, widths, before).tolist(),
     }
 
 

@@ -79,8 +79,10 @@ def _check(shards: Path, config: ReproduceConfig) -> None:
     """What would stop the last run stops the first."""
     if not read_row_index(shards, "test"):
         raise UserError(f"{shards}: the test split holds no record, and the table is about those")
-    for variant in config.variants:
-        make_job(shards, config.train_config(variant))
+    spaces = {variant: make_job(shards, config.train_config(variant)).label_space.name for variant in config.variants}
+    if len(set(spaces.values())) > 1:
+        listed = ", ".join(f"{variant}: {name}" for variant, name in spaces.items())
+        raise UserError(f"the variants tell other labels apart ({listed}); give all the same label_space")
 
 
 def _train(run: Run, shards: Path, config: ReproduceConfig, follow: OnProgress) -> None:

@@ -16,15 +16,17 @@ Randomness is no part of a checkpoint: every step seeds itself (step.py), and so
 import copy
 import json
 import os
+import pickle
 import shutil
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..errors import UserError
@@ -68,7 +70,11 @@ class Checkpoint:
 
     def frozen(self) -> "Checkpoint":
         """A copy in main memory, which training does not change."""
-        weights = {stem: _copied(tensors) for stem, tensors in self.weights.items()}
+        # safetensors knows one memory layout alone; the model gives its weights their own again.
+        weights = {
+            stem: {name: tensor.contiguous() for name, tensor in _copied(tensors).items()}
+            for stem, tensors in self.weights.items()
+        }
         return Checkpoint(state=copy.deepcopy(self.state), weights=weights, optimizer=_copied(self.optimizer))
 
     @property
@@ -79,7 +85,7 @@ class Checkpoint:
 
 def _copied(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True).contiguous()
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: _copied(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -131,11 +137,13 @@ class Checkpoints:
         torch.save(checkpoint.optimizer, partial / "optimizer.pt")
         state = {"identity": self._identity, **asdict(checkpoint.state)}
         (partial / "state.json").write_text(json.dumps(state))
+        _sync(partial)
         if read_attempt(self._folder) != self._attempt:
             shutil.rmtree(partial)
             return
         partial.chmod(0o755)
         os.replace(partial, target)
+        _sync(self._folder)
         for older in _names(self._folder)[: -self._keep_last]:
             shutil.rmtree(self._folder / older, ignore_errors=True)
 
@@ -145,6 +153,16 @@ def begin_attempt(folder: Path, attempt: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / _ATTEMPT, attempt)
     _remove_partial(folder)
+
+
+def _sync(folder: Path) -> None:
+    """Onto the disk: a machine may lose its power after the rename."""
+    for path in (*filter(Path.is_file, folder.iterdir()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove_partial(folder: Path) -> None:
@@ -166,23 +184,25 @@ def _names(folder: Path) -> list[str]:
 
 
 def latest_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
-    """The last readable checkpoint in `folder`; None where there is none.
+    """The last readable checkpoint in `folder`; None where there is none. Damaged ones are put aside.
 
     Raises:
         UserError: it belongs to another configuration or other data.
     """
     for name in reversed(_names(folder)):
         try:
-            return _read(folder / name, identity)
-        except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            return read_checkpoint(folder / name, identity)
+        except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
             if isinstance(error, UserError):
                 raise
-            # Only a machine that lost its power leaves such a one; the one before is older, and whole.
             print(f"vizecg: the checkpoint {folder / name} is damaged ({error}); going on from the one before")
+            # Out of the way of the one that will be written at the same step.
+            os.replace(folder / name, Path(tempfile.mkdtemp(prefix=f"damaged-{name}-", dir=folder)))
     return None
 
 
-def _read(folder: Path, identity: str) -> Checkpoint:
+def read_checkpoint(folder: Path, identity: str) -> Checkpoint:
+    """The checkpoint in `folder`; raises UserError where it belongs to another configuration, data or version."""
     values = json.loads((folder / "state.json").read_text())
     if values.pop("identity") != identity:
         raise UserError(
@@ -191,4 +211,6 @@ def _read(folder: Path, identity: str) -> Checkpoint:
         )
     weights = {path.stem: safetensors.torch.load_file(path) for path in folder.glob("*.safetensors")}
     optimizer = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    if values.keys() != {field.name for field in fields(TrainState)}:
+        raise UserError(f"{folder}: another version of VizECG left this checkpoint; start over with --restart")
     return Checkpoint(state=TrainState(**values), weights=weights, optimizer=optimizer)

@@ -140,5 +140,6 @@ def _write_bundle(job: TrainJob, out: Path) -> Path:
     from .finish import bundle_from_checkpoint
 
     folder = out / "bundle"
-    ray.get(ray.remote(num_cpus=1)(bundle_from_checkpoint).remote(job, str(out / CHECKPOINTS), str(folder)))
+    task = ray.remote(num_cpus=1, num_gpus=int(job.config.scaling.use_gpu))(bundle_from_checkpoint)
+    ray.get(task.remote(job, str(out / CHECKPOINTS), str(folder)))
     return folder

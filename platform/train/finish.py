@@ -18,10 +18,12 @@ from ..evaluate.thresholds import choose_thresholds
 from ..predictor import Predictor
 from .checkpoint import latest_checkpoint
 from .job import TrainJob
+from .ray_worker import use_threads
 
 
 def bundle_from_checkpoint(job: TrainJob, checkpoints: str, folder: str) -> None:
     """Write the bundle of the best epoch that the last checkpoint knows."""
+    use_threads(job.config, workers_on_node=1)
     checkpoint = latest_checkpoint(Path(checkpoints), job.identity)
     assert checkpoint is not None, f"{checkpoints}: a run that has ended left a checkpoint"
     state = checkpoint.state
@@ -31,7 +33,8 @@ def bundle_from_checkpoint(job: TrainJob, checkpoints: str, folder: str) -> None
 def write_bundle(job: TrainJob, weights: dict[str, Tensor], metrics: dict[str, Any], folder: Path) -> Bundle:
     """Fit calibration, then thresholds, on the validation split and write the bundle."""
     draft = _draft(job, metrics)
-    predictions = predict_windows(Predictor(draft, loaded_model(draft, weights)), job.val)
+    device = "cuda" if job.config.scaling.use_gpu and torch.cuda.is_available() else "cpu"
+    predictions = predict_windows(Predictor(draft, loaded_model(draft, weights), device=device), job.val)
     return save_bundle(folder, draft.model_copy(update=_fitted(draft, predictions)), weights)
 
 

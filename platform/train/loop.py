@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,10 @@ from ..data.batches import RankStream
 from ..data.decode import BatchDecoder, prefetched
 from ..data.drawn import DrawnPages
 from ..data.order import Pass, Plan, epoch_plan, rows_done, steps_per_epoch
-from .checkpoint import FOLDER, Checkpoint, Checkpoints, TrainState, Weights, latest_checkpoint
+from .checkpoint import FOLDER, Checkpoint, Checkpoints, TrainState, Weights, latest_checkpoint, read_checkpoint
 from .job import TrainJob
 from .model import moving_average, prepared_model, train_mode
-from .optimizer import build_optimizer, learning_rate_at, should_stop
+from .optimizer import build_optimizer, learning_rate_at, load_optimizer, should_stop
 from .step import Stepper
 from .tracking import Tracker, Untracked
 from .validation import validate
@@ -72,16 +73,13 @@ class TrainingRun:
         """All epochs are done, or more of them promise nothing."""
         return self.state.epoch >= self.config.epochs or should_stop(self._metrics(), self.config.early_stopping)
 
-    def _passes(self) -> list[Pass]:
+    def _passes(self) -> Iterator[Pass]:
         """What the stream reads: training and validation rows in turn, for every epoch that is left."""
-        passes = []
-        first_step = self.state.epoch_step
-        for epoch in range(self.state.epoch, self.config.epochs):
-            passes.append(Pass(self._plan(epoch), self.job.num_train, first_step))
+        first_epoch, first_step = self.state.epoch, self.state.epoch_step
+        for epoch in range(first_epoch, self.config.epochs):
+            yield Pass(self._plan(epoch), self.job.num_train, first_step if epoch == first_epoch else 0)
             plan = epoch_plan(self.job.val, self.config.seed, epoch, self.config.data.window_rows, shuffle=False)
-            passes.append(Pass(plan, self.job.num_val))
-            first_step = 0
-        return passes
+            yield Pass(plan, self.job.num_val)
 
     def _plan(self, epoch: int) -> Plan:
         seed, weights = self.config.seed, self.job.sampling_weights
@@ -111,10 +109,10 @@ class TrainingRun:
                 started, done_before = asked, self._records_in_epoch()
         self.state.losses.clear()
         self.state.epoch_step = 0
-        elapsed = asked - started
+        elapsed = max(asked - started, 1e-9)
         return self.stepper.means(sums) | {
             "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "first_batch_s": waits[0],
+            "first_batch_s": waits[0] if waits else 0.0,
             "records_per_second": (self.job.num_train - done_before) / elapsed,
             "data_wait_share": sum(waits[1:]) / elapsed,
         }
@@ -136,8 +134,7 @@ class TrainingRun:
             state.epoch + 1, state.step, state.records_seen, self._records_in_epoch(),
             lambda: self.stepper.means(step_sums), rate,
         )  # fmt: skip
-        if state.epoch_step < self.steps_per_epoch:
-            self._checkpoint_if_due(sums, leaving=all_ask and self._preempted())
+        self._checkpoint_if_due(sums, leaving=all_ask and self._preempted())
         return sums
 
     def _checkpoint_if_due(self, sums: Tensor, leaving: bool) -> None:
@@ -161,6 +158,14 @@ class TrainingRun:
         self.worker.share_buffers(model)
         keys = self.job.label_space.keys
         return validate(model, self._batches(stream, None), self.stepper.autocast, self.worker, keys)
+
+    def _chosen_checkpoint(self, folder: Path) -> Checkpoint | None:
+        """The one that the first worker finds: a shared file system may show another worker another last one."""
+        found = latest_checkpoint(folder, self.job.identity) if self.worker.rank == 0 else None
+        name = self.worker.gather(found.name if found else None)[0]
+        if name is None or found is not None:
+            return found
+        return read_checkpoint(folder / name, self.job.identity)
 
     def evaluated_model(self) -> nn.Module:
         """The weights that are validated and kept."""
@@ -198,7 +203,7 @@ class TrainingRun:
         if out is not None and self.worker.rank == 0:
             keep_last = self.config.checkpoint.keep_last
             self.checkpoints = Checkpoints(out / FOLDER, self.job.identity, self.worker.attempt, keep_last)
-        found = latest_checkpoint(out / FOLDER, self.job.identity) if out else None
+        found = self._chosen_checkpoint(out / FOLDER) if out else None
         if found is None:
             return
         self.state = found.state
@@ -207,7 +212,7 @@ class TrainingRun:
             self.average.module.load_state_dict(found.weights["average"])
             self.average.n_averaged.fill_(self.state.step)
         self.best = found.weights.get("best", {})
-        self.optimizer.load_state_dict(found.optimizer["optimizer"])
+        load_optimizer(self.optimizer, found.optimizer["optimizer"])
         self.stepper.scaler.load_state_dict(found.optimizer["scaler"])
 
     def _tracker(self) -> Tracker | Untracked:

@@ -46,6 +46,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
 
 
 def train_mode(model: nn.Module, freeze_batch_norm: bool) -> None:
+    """Ready to train; frozen batch norms keep their statistics until the next call."""
     model.train()
     if freeze_batch_norm:
         for module in model.modules():

@@ -57,13 +57,15 @@ def make_job(shards: Path | str, config: TrainConfig, init_from: Path | str | No
 
 def _taking_over(config: TrainConfig, start: Bundle, info: DatasetInfo, place: str) -> TrainConfig:
     """The configuration with the bundle's model."""
-    if "model" in config.model_fields_set and (config.model.name, config.model.size) != (
-        start.model.name, start.model.size,
-    ):  # fmt: skip
-        raise UserError(
-            f"{place} holds {start.model.name} ({start.model.size}) and the configuration asks for {config.model.name} "
-            f"({config.model.size}); leave out `model` to go on with the bundle's"
-        )
+    asked = config.model.model_dump(include=config.model.model_fields_set - {"options"})
+    held = start.model.model_dump()
+    for key, value in {**asked, **config.model.options}.items():
+        there = held.get(key, held["options"].get(key))
+        if there != value:
+            raise UserError(
+                f"{place} holds a {start.model.name} whose {key} is {there!r}; the configuration asks for {value!r}; "
+                "leave out `model` to go on with the bundle's"
+            )
     if start.sampling_rate_hz not in (None, info.sampling_rate_hz):
         raise UserError(
             f"{place} was trained on {start.sampling_rate_hz:g} Hz and these shards have {info.sampling_rate_hz:g} Hz; "

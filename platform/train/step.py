@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.batch import EcgBatch
+from ...models.norms import frozen_norms
 from ...models.objectives import loss_terms, objective_terms, term_counts, weighted_total
 from ..config import TrainConfig
 from .worker import Worker, unwrapped
@@ -60,6 +61,9 @@ class Stepper:
         self._require_finite(totals, own, norm, batch, step)
         self.scaler.step(self._optimizer)
         self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < 1:
+            # Twenty steps in a row were skipped, and more would be.
+            raise NotFinite("gradient", step, list(batch.record_id), here=True)
         self._optimizer.zero_grad(set_to_none=True)
         return torch.stack([totals, counts]), bool(calls)
 
@@ -82,7 +86,8 @@ class Stepper:
         sums = torch.zeros_like(counts)
         for number, part in enumerate(parts, 1):
             with self._exchange_gradients(number == len(parts)):
-                with self.autocast():
+                # A worker without a record computes an empty one, which is no record to learn statistics from.
+                with self.autocast(), nullcontext() if part.weight.any() else frozen_norms(self._model):
                     prediction = self._model(part)
                 terms = loss_terms(prediction, part, self._objective)
                 self.scaler.scale(weighted_total(terms, counts, self._worker.world_size)).backward()

@@ -67,10 +67,10 @@ def test_a_key_like_no_other_is_named_alone() -> None:
         ("seed=-1", "seed = -1"),
         ("batch_size=12", "batch_size = 12: 12 is no multiple of the 8 lanes"),
         ("batch_size=0", "batch_size = 0"),
-        ("scaling.num_workers=5", "batch_size 64 cannot be shared evenly by 5 workers"),
+        ("scaling.num_workers=65", "batch_size 64 has no record for some of 65 workers"),
         ("scaling.num_workers=0", "scaling.num_workers = 0"),
         ("scaling.use_gpu=perhaps", "scaling.use_gpu = 'perhaps'"),
-        ("precision=fp8", "precision = 'fp8': Input should be 'fp32' or 'bf16'"),
+        ("precision=fp8", "precision = 'fp8': Input should be 'fp32', 'bf16', 'fp16' or 'fp64'"),
         ("schedule.name=cosin", "schedule.name = 'cosin'"),
         ("schedule.warmup_fraction=1", "schedule.warmup_fraction = 1"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate = 0"),
@@ -189,3 +189,19 @@ def test_every_default_key_is_valid() -> None:
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("vizecgnet*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     assert load_config(path).model.name == "vizecgnet"
+
+
+def test_no_password_gets_into_results() -> None:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD"):
+        load_config(None, ["tracking.mlflow_uri=http://me:secret@host:5000"])
+    assert load_config(None, ["tracking.mlflow_uri=http://host:5000"]).tracking.mlflow_uri == "http://host:5000"
+
+
+def test_workers_are_a_number_or_a_range() -> None:
+    scaling = load_config(None, ["scaling.num_workers=[2, 8]"]).scaling
+    assert (scaling.min_workers, scaling.max_workers) == (2, 8)
+    for wrong in ("0", "[3, 2]", "[0, 2]", "[1, 2, 3]"):
+        with pytest.raises(UserError, match="scaling.num_workers"):
+            load_config(None, [f"scaling.num_workers={wrong}"])
+    with pytest.raises(UserError, match="batch_size 8"):
+        load_config(None, ["batch_size=8", "scaling.num_workers=[2, 9]"])

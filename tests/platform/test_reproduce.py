@@ -200,6 +200,16 @@ def test_a_model_that_cannot_be_built_stops_before_the_first_run(small_dataset: 
     assert not (tmp_path / "out").exists()
 
 
+def test_variants_that_tell_other_labels_apart_stop_before_the_first_run(small_dataset: Path, tmp_path: Path) -> None:
+    config = shipped_reproduction("main", smoke=True)
+    name, variant = next(iter(config.variants.items()))
+    other = variant.model_copy(update={"set": {**variant.set, "label_space": "code6"}})
+    mixed = config.model_copy(update={"variants": {**config.variants, name: other}}).with_changes(1, ["batch_size=16"])
+
+    with pytest.raises(UserError, match=f"{name}: code6"):
+        reproduce(small_dataset, tmp_path / "out", mixed)
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the functions that train and evaluate, as often as they really ran."""

@@ -189,3 +189,15 @@ def test_chance_is_seldom_significant() -> None:
         differences = paired_bootstrap(first, second, target, known, [0.5], [0.5], np.arange(120), 200)
         small += differences["auroc"].p_value < 0.05
     assert small <= 12
+
+
+def test_a_label_that_one_model_never_claims_counts_for_neither() -> None:
+    """Else leaving out the hard label would look like a gain in precision."""
+    rng = np.random.default_rng(3)
+    target = (rng.random((300, 2)) < 0.4).astype(np.float32)
+    probability = np.clip(0.6 * target + 0.4 * rng.random((300, 2)), 0, 1)
+    probability[:, 1] = rng.random(300)
+    known, patients = np.ones((300, 2), bool), np.arange(300)
+    difference = paired_bootstrap(probability, probability, target, known, [0.5, 1.5], [0.5, 0.5], patients, 50)
+    assert difference["precision"].value == 0
+    assert difference["recall"].value != 0

@@ -102,14 +102,30 @@ def test_half_a_checkpoint_is_none_and_goes_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "state.json"])
-def test_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros"])
+def test_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path, file: str, damage: str) -> None:
     checkpoints = opened(tmp_path)
     for step in (1, 2):
         checkpoints.save(at_step(step), wait=True)
     checkpoints.close()
-    damaged = tmp_path / "epoch0000-step00000002" / file
-    damaged.write_bytes(damaged.read_bytes()[:-20])
+    path = tmp_path / "epoch0000-step00000002" / file
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-20], "empty": b"", "zeros": bytes(len(whole))}[damage])
     assert latest_checkpoint(tmp_path, "identity").state.step == 1  # type: ignore[union-attr]
+    again = opened(tmp_path, "b")
+    again.save(at_step(2))
+    again.close()
+    assert latest_checkpoint(tmp_path, "identity").state.step == 2, "and is written again"  # type: ignore[union-attr]
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    checkpoints = opened(tmp_path)
+    checkpoints.save(at_step(1))
+    checkpoints.close()
+    state = tmp_path / "epoch0000-step00000001" / "state.json"
+    state.write_text(state.read_text().replace("records_seen", "records"))
+    with pytest.raises(UserError, match="another version"):
+        latest_checkpoint(tmp_path, "identity")
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:

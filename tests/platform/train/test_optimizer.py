@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vizecg.platform.config import EarlyStoppingSection, OptimizerConfig, TrainConfig, load_config
-from vizecg.platform.train.optimizer import build_optimizer, learning_rate_at, should_stop
+from vizecg.platform.train.optimizer import build_optimizer, learning_rate_at, load_optimizer, should_stop
 
 NUM_STEPS = 100
 
@@ -71,6 +71,31 @@ def test_stops_after_epochs_that_are_no_better() -> None:
     assert not should_stop([0.5, 0.6, 0.605, 0.62], config)
     assert should_stop([None, None], config), "a metric that is never defined is never better"
     assert not should_stop([0.5] * 9, EarlyStoppingSection())
+
+
+def test_a_loaded_state_lies_in_memory_as_its_weights_do() -> None:
+    """Fused kernels walk through memory: another layout would add a momentum to the wrong weights."""
+
+    def fresh() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model, build_optimizer(OptimizerConfig(), model)
+
+    def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(torch.arange(75.0).reshape(1, 3, 5, 5)).square().mean().backward()
+        optimizer.step()
+
+    model, optimizer = fresh()
+    step(model, optimizer)
+    again, other = fresh()
+    again.load_state_dict(model.state_dict())
+    state = optimizer.state_dict()
+    state["state"] = {k: {n: v.contiguous().clone() for n, v in values.items()} for k, values in state["state"].items()}
+    load_optimizer(other, state)
+    step(model, optimizer)
+    step(again, other)
+    assert all(torch.equal(first, second) for first, second in zip(model.parameters(), again.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])

@@ -81,8 +81,48 @@ def test_nothing_infinite_reaches_the_weights(
 
 
 def test_unknown_targets_and_signals_teach_nothing(tiny_config: Callable[..., TrainConfig], one_thread: None) -> None:
-    """What is not known may hold anything: the step is the same."""
-    known = replace(random_batch(), target_known=torch.arange(6 * NUM_LABELS).reshape(6, NUM_LABELS) % 3 > 0)
-    other = replace(known, target=torch.where(known.target_known, known.target, 1 - known.target))
-    sums = [stepper_of(tiny_config())[0](batch, 0, 1e-3)[0] for batch in (known, other)]
-    assert torch.equal(*sums)
+    """What is not known may hold anything: the weights after the step are the same, and so are the statistics."""
+    known = replace(
+        random_batch(),
+        target_known=torch.arange(6 * NUM_LABELS).reshape(6, NUM_LABELS) % 3 > 0,
+        signal_known=torch.arange(6) % 3 > 0,
+    )
+    other = replace(
+        known,
+        target=torch.where(known.target_known, known.target, 1 - known.target),
+        signal=torch.where(known.signal_known[:, None, None], known.signal, 9.0),
+    )
+    after = []
+    for batch in (known, other):
+        stepper, model = stepper_of(tiny_config())
+        stepper(batch, 0, 1e-3)
+        after.append(model.state_dict())
+    before = stepper_of(tiny_config())[1].state_dict()
+    assert all(torch.equal(after[0][name], after[1][name]) for name in before)
+    assert not torch.equal(before["signal_head.2.weight"], after[0]["signal_head.2.weight"])
+
+
+def test_a_record_that_only_fills_a_place_teaches_nothing(
+    tiny_config: Callable[..., TrainConfig], one_thread: None
+) -> None:
+    stepper, model = stepper_of(tiny_config("optimizer.weight_decay=0"))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    nobody = torch.zeros(1, dtype=torch.bool)
+    empty = replace(
+        random_batch(1), weight=torch.zeros(1), signal_known=nobody, target_known=nobody[:, None].repeat(1, NUM_LABELS)
+    )
+    stepper(empty, 0, 1e-3)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_fp16_gives_up_where_every_gradient_overflows(
+    tiny_config: Callable[..., TrainConfig], one_thread: None
+) -> None:
+    stepper, model = stepper_of(tiny_config("precision=fp16"))
+    stepper(random_batch(), 0, 1e-3)
+    model.image_head[2].weight.register_hook(lambda grad: grad * float("nan"))  # type: ignore[index,union-attr]
+    stepper.scaler.update(2.0)
+    stepper(random_batch(), 1, 1e-3)
+    with pytest.raises(NotFinite) as caught:
+        stepper(random_batch(), 2, 1e-3)
+    assert caught.value.what == "gradient"
