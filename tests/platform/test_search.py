@@ -53,7 +53,7 @@ def test_trials_of_two_workers_are_ray_train_runs(practice_shards: Path, tmp_pat
     search = make_search(base=base, num_trials=1, searcher="random", scheduler="fifo")
     (trial,) = tune_model(practice_shards, tmp_path / "search", search)
     assert trial["epochs"] == 1 and trial["val_image_macro_auroc"] is not None
-    assert list((tmp_path / "search").rglob("checkpoint_manager_snapshot.json")), "Ray Train ran inside the trial"
+    assert list((tmp_path / "search").rglob("run")), "Ray Train ran inside the trial"
 
 
 @pytest.mark.parametrize(

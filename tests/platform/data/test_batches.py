@@ -1,7 +1,7 @@
 """Every row once an epoch, in an order that the number of workers does not touch."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def rows_in_memory(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def in_process(windows: list[Window]) -> Iterator[pa.Table]:
+def in_process(windows: Iterable[Window]) -> Iterator[pa.Table]:
     """What `read_on_threads` gives, one after the other."""
     for window in windows:
         yield read_window(pa.Table.from_pylist([as_row(window)]))
@@ -268,9 +268,9 @@ def test_nothing_before_the_start_is_read() -> None:
     for first_step in (0, 4):
         asked = reads[first_step] = []
 
-        def noting(windows: list[Window], asked: list[Window] = asked) -> Iterator[pa.Table]:
+        def noting(windows: Iterable[Window], asked: list[Window] = asked) -> Iterator[pa.Table]:
             asked += windows
-            return in_process(windows)
+            return in_process(asked)
 
         stream = RankStream([Pass(plan, 160, first_step)], 0, 1, 16, noting)
         first = next(stream.next_pass())
@@ -294,10 +294,10 @@ def test_only_what_a_rank_uses_is_read_and_in_the_order_of_use() -> None:
     """A reader that is asked for the next block only when it is needed holds at most a window a lane."""
     asked = []
 
-    def noting(windows: list[Window]) -> Iterator[pa.Table]:
-        for window, table in zip(windows, in_process(windows), strict=True):
+    def noting(windows: Iterable[Window]) -> Iterator[pa.Table]:
+        for window in windows:
             asked.append(window)
-            yield table
+            yield from in_process([window])
 
     stream = RankStream([Pass(epoch_plan(groups_of([40] * 4), 0, 0, 5), 160)], 1, 4, 16, noting)
     steps = stream.next_pass()
@@ -358,3 +358,17 @@ def test_drawn_rows_are_read_and_shuffled_like_others() -> None:
     ]
     read = [window for lane in plan for window in lane]
     assert all(first >= 0 and group == 1 for window in read for _, group, first, _ in window.slices)
+
+
+def test_a_pass_is_planned_when_its_first_window_is_due() -> None:
+    planned = []
+
+    def passes() -> Iterator[Pass]:
+        for epoch in range(1000):
+            planned.append(epoch)
+            yield Pass(epoch_plan(groups_of([40] * 4), 0, epoch, 1024), 160)
+
+    stream = RankStream(passes(), 0, 1, 16, in_process)
+    for _ in range(2):
+        assert sum(map(len, stream.next_pass())) == 160
+    assert len(planned) <= 3

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import torch
 
 from vizecg.platform.bundle import load_bundle
 from vizecg.platform.config import TrainConfig
 from vizecg.platform.errors import UserError
 from vizecg.platform.history import read_history
-from vizecg.platform.train.checkpoint import FOLDER, latest_checkpoint
 from vizecg.platform.train.driver import _claim, _clear, torch_trainer, train_model
 from vizecg.platform.train.prepare import make_job
 
@@ -52,11 +50,14 @@ def losses_of_every_step(job: Any, folder: Path) -> np.ndarray:
     return np.array([float(line) for line in (folder / "losses").read_text().splitlines()])
 
 
-def test_any_number_of_workers_takes_the_same_steps(practice_shards: Path, tmp_path: Path, tiny_config: Config) -> None:
+@pytest.mark.parametrize("counts", [(1, 2), pytest.param((1, 2, 4), marks=pytest.mark.chaos)])
+def test_any_number_of_workers_takes_the_same_steps(
+    counts: tuple[int, ...], practice_shards: Path, tmp_path: Path, tiny_config: Config
+) -> None:
     """In double precision, with batch norms whose statistics no number of workers changes."""
     options = ("precision=fp64", "freeze_batch_norm=true", "model.options.dropout=0.0", "epochs=1")
     curves = []
-    for workers in (1, 2, 4):
+    for workers in counts:
         job = make_job(practice_shards, tiny_config(*options, f"scaling.num_workers={workers}"))
         curves.append(losses_of_every_step(job, tmp_path / str(workers)))
     assert len(curves[0]) == 6 and curves[0][-1] < curves[0][0]
@@ -90,12 +91,11 @@ def worker_processes(parent: psutil.Process) -> list[psutil.Process]:
     return [p for p in parent.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
 
 
-def test_a_run_survives_its_driver_and_its_workers(
+def test_a_run_survives_its_worker_and_its_driver(
     practice_shards: Path, tmp_path: Path, tiny_config: Config, tiny_command: Callable[..., list[str]]
 ) -> None:
-    """A worker is killed, then the driver; two workers end where one undisturbed pair does."""
-    options = ("epochs=6", "scaling.num_workers=2", "checkpoint.every_steps=2")
-    unbroken = train_model(practice_shards, tmp_path / "unbroken", tiny_config(*options))
+    """A worker is killed, then the driver; that such runs end where others do is shown in test_chaos.py."""
+    options = ("epochs=5", "scaling.num_workers=2", "checkpoint.every_steps=2")
     out = tmp_path / "run"
     driver = start_training(practice_shards, out, tiny_command(*options))
     wait_until(lambda: steps_done(out) > 3, "progress")
@@ -107,19 +107,17 @@ def test_a_run_survives_its_driver_and_its_workers(
     with pytest.raises(UserError, match="another configuration"):
         train_model(practice_shards, out, tiny_config(*options, "seed=1"))
     seen: list[int] = []
-    bundle = train_model(practice_shards, out, tiny_config(*options), on_progress=lambda row: seen.append(row["step"]))
+    fewer = tiny_config(*options, "scaling.num_workers=1")
+    bundle = train_model(practice_shards, out, fewer, on_progress=lambda row: seen.append(row["step"]))
     assert min(seen) > 0, "the second run starts where the first was, not at the beginning"
-    assert [row["epoch"] for row in read_history(out / "history.jsonl")] == list(range(1, 7))
-    (expected, _), (facts, _) = load_bundle(unbroken), load_bundle(bundle)
-    assert facts.metrics == pytest.approx(expected.metrics, abs=1e-3)
-    states = [latest_checkpoint(folder / FOLDER, facts_identity(folder)) for folder in (tmp_path / "unbroken", out)]
-    first, second = (state.weights["model"] for state in states if state)
-    assert all(torch.allclose(first[name].double(), second[name].double(), atol=1e-5) for name in first)
-    assert train_model(practice_shards, out, tiny_config(*options)) == bundle, "a finished run is returned at once"
-
-
-def facts_identity(out: Path) -> str:
-    return json.loads((out / "run.json").read_text())["identity"]
+    assert [row["epoch"] for row in read_history(out / "history.jsonl")] == list(range(1, 6))
+    facts, _ = load_bundle(bundle)
+    assert facts.metrics["val_signal_macro_auroc"] is not None and facts.calibration.keys() == {
+        "image",
+        "signal",
+        "fused",
+    }
+    assert train_model(practice_shards, out, fewer) == bundle, "a finished run is returned at once"
 
 
 def test_restart_removes_a_run_and_nothing_else(practice_shards: Path, tmp_path: Path, tiny_config: Config) -> None:
