@@ -23,6 +23,7 @@ def ray_cluster() -> Iterator[None]:
     from vizecg.platform.ray_session import quiet_ray_data
 
     ray.init(
+        address="local",
         num_cpus=6,
         include_dashboard=False,
         object_store_memory=512 << 20,

@@ -78,6 +78,30 @@ def test_a_killed_run_ends_bit_for_bit_as_the_unbroken_one(
     assert all(torch.equal(averages[0][name], averages[1][name]) for name in averages[0])
 
 
+def test_a_run_that_is_killed_while_it_validates_does_no_step_again(
+    practice_shards: Path, tmp_path: Path, tiny_config: Config, alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(practice_shards, tiny_config("checkpoint.every_steps=1"))
+    unbroken = TrainingRun(job, alone([], tmp_path / "unbroken"))
+    unbroken.train()
+
+    def killed(*arguments: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vizecg.platform.train.loop.validate", killed)
+        with pytest.raises(Killed):
+            TrainingRun(job, alone([], tmp_path / "killed")).train()
+    resumed = TrainingRun(job, alone([], tmp_path / "killed"))
+    assert (resumed.state.epoch, resumed.state.epoch_step) == (0, resumed.steps_per_epoch)
+    resumed.train()
+    after, expected = weights_of(resumed), weights_of(unbroken)
+    assert all(torch.equal(after[name], expected[name]) for name in expected)
+    first, again = unbroken.state.history[0], resumed.state.history[0]
+    assert again["train_loss"] == first["train_loss"]
+    assert again["val_image_macro_auroc"] == first["val_image_macro_auroc"]
+
+
 def test_a_node_that_is_about_to_go_makes_a_checkpoint_at_once(
     practice_shards: Path, tmp_path: Path, tiny_config: Config, alone: Alone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
