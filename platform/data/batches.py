@@ -30,8 +30,12 @@ _WINDOWS_AHEAD = NUM_LANES
 
 
 def read_window(table: pa.Table, columns: Sequence[str] = COLUMNS) -> pa.Table:
-    """Ray task: one row with a window's JSON -> the window's records, with their lane."""
-    window = Window(**json.loads(table["window"][0].as_py()))
+    """Ray task: one row with a window's JSON -> `read_rows` of it."""
+    return read_rows(Window(**json.loads(table["window"][0].as_py())), columns)
+
+
+def read_rows(window: Window, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """A window's records, in the order of use, with their lane."""
     parts = [_row_group(file, group, columns).slice(first, end - first) for file, group, first, end in window.slices]
     rows = pa.concat_tables(parts)
     order = np.arange(len(rows)) if window.drawn is None else np.array(window.drawn)
@@ -68,8 +72,7 @@ def as_row(window: Window) -> dict[str, str]:
 
 def read_row_group(group: RowGroup) -> pa.Table:
     """All records of a row group, in order."""
-    window = Window(0, [(group.file, group.index, 0, group.num_rows)], None)
-    return read_window(pa.Table.from_pylist([as_row(window)]))
+    return read_rows(Window(0, [(group.file, group.index, 0, group.num_rows)], None))
 
 
 def _row_group(file: str, group: int, columns: Sequence[str]) -> pa.Table:
@@ -82,15 +85,11 @@ def read_on_threads(windows: Iterable[Window]) -> Iterator[pa.Table]:
     """The records of every window in turn, read ahead of their use."""
     waiting = iter(windows)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
-        ahead = deque(pool.submit(_read, window) for window in islice(waiting, _WINDOWS_AHEAD))
+        ahead = deque(pool.submit(read_rows, window) for window in islice(waiting, _WINDOWS_AHEAD))
         while ahead:
             rows = ahead.popleft().result()
-            ahead.extend(pool.submit(_read, window) for window in islice(waiting, 1))
+            ahead.extend(pool.submit(read_rows, window) for window in islice(waiting, 1))
             yield rows
-
-
-def _read(window: Window) -> pa.Table:
-    return read_window(pa.Table.from_pylist([as_row(window)]))
 
 
 class RankStream:

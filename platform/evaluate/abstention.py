@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from .ranking import FloatArray
+from .ranking import FloatArray, ratio
 
 BoolArray = NDArray[np.bool_]
 
@@ -68,7 +68,7 @@ def coverage_curve(
         answered = known & (distance >= [_width(column, coverage) for column in ordered])
         answers, wrong = answered.sum(0), (answered & (positive != claimed)).sum(0)
         hits = (answered & positive & claimed).sum(0)
-        points.append((answers / records[counted], _ratio(wrong, answers), _ratio(2 * hits, 2 * hits + wrong)))
+        points.append((answers / records[counted], ratio(wrong, answers), ratio(2 * hits, 2 * hits + wrong)))
     coverages, errors, f1 = zip(*points, strict=True) if points else ((), (), ())
     return CoverageCurve(
         coverage=tuple(float(values.mean()) for values in coverages),
@@ -92,10 +92,6 @@ def _width(distance: NDArray[np.float64], coverage: float) -> float:
         return 0.0
     middle = (distance[left_out - 1] + distance[left_out]) / 2
     return float(middle if middle > distance[left_out - 1] else distance[left_out])
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> FloatArray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
 def _mean(values: FloatArray) -> float | None:

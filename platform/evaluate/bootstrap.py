@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .ranking import FloatArray, average_precisions, order_of, roc_areas
+from .ranking import FloatArray, average_precisions, order_of, ratio, roc_areas
 
 BoolArray = NDArray[np.bool_]
 Samples = dict[str, NDArray[np.float64]]
@@ -147,10 +147,10 @@ def _measure(scores: _Scores, weights: NDArray[np.float64]) -> tuple[Samples, Sa
     labels: Samples = {
         "auroc": areas[:, 0].T,
         "auprc": areas[:, 1].T,
-        "f1": _ratio(2 * hits, claims + positives),
-        "precision": _ratio(hits, claims),
-        "recall": _ratio(hits, positives),
-        "brier": _ratio(error, records),
+        "f1": ratio(2 * hits, claims + positives),
+        "precision": ratio(hits, claims),
+        "recall": ratio(hits, positives),
+        "brier": ratio(error, records),
     }
     both_classes = _both_classes(scores, weights)
     return labels, {name: _mean(np.where(both_classes, values, np.nan)) for name, values in labels.items()}
@@ -209,8 +209,4 @@ def _difference(value: float, samples: NDArray[np.float64]) -> Difference:
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means (R,) of what is defined of (R, K)."""
-    return _ratio(np.nansum(values, 1), (~np.isnan(values)).sum(1))
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.number]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return ratio(np.nansum(values, 1), (~np.isnan(values)).sum(1))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..bundle import check_bundle
-from ..data.batches import COLUMNS, as_row, read_window
+from ..data.batches import COLUMNS, as_row, read_rows, read_window
 from ..data.dataset_info import load_dataset_info, read_row_index
 from ..data.decode import BatchDecoder
 from ..data.order import RowGroup, Window, epoch_plan
@@ -53,7 +53,12 @@ class Predictions:
 
     def known_to(self, stream: str) -> np.ndarray:
         """bool (N, K): what a stream can be measured on; one that reads signals needs a record that has its signal."""
-        return self.known if stream == "image" else self.known & self.signal_known[:, None]
+        return known_to(stream, self.known, self.signal_known)
+
+
+def known_to(stream: str, known: np.ndarray, signal_known: np.ndarray) -> np.ndarray:
+    """The same of bool (N, K) and (N,)."""
+    return known if stream == "image" else known & signal_known[:, None]
 
 
 def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1) -> Predictions:
@@ -90,7 +95,7 @@ def predict_windows(predictor: Predictor, row_groups: Sequence[RowGroup]) -> Pre
     decoder = decoder_of(predictor)
     tables = (
         predict_rows(predictor, decoder, rows.slice(start, _BATCH_ROWS))
-        for rows in (read_window(pa.Table.from_pylist([as_row(window)]), _COLUMNS) for window in _windows(row_groups))
+        for rows in (read_rows(window, _COLUMNS) for window in _windows(row_groups))
         for start in range(0, len(rows), _BATCH_ROWS)
     )
     return _joined(tables)

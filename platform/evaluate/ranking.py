@@ -83,7 +83,7 @@ def roc_areas(true_positives: NDArray[np.number], predicted: NDArray[np.number])
     # Whole numbers until the division: exact in whatever order they are summed.
     widths = np.diff(predicted - true_positives, prepend=0)
     twice_area = (widths * (2 * true_positives - np.diff(true_positives, prepend=0))).sum(-1)
-    return _ratio(twice_area, 2 * positives * negatives)
+    return ratio(twice_area, 2 * positives * negatives)
 
 
 def average_precisions(true_positives: NDArray[np.number], predicted: NDArray[np.number]) -> FloatArray:
@@ -92,8 +92,9 @@ def average_precisions(true_positives: NDArray[np.number], predicted: NDArray[np
     # At weight zero nothing is predicted yet, nor hit.
     precision = true_positives / np.maximum(predicted, 1)
     steps = (np.diff(true_positives, prepend=0) * precision).sum(-1)
-    return _ratio(steps, np.where(predicted[..., -1] > positives, positives, 0))
+    return ratio(steps, np.where(predicted[..., -1] > positives, positives, 0))
 
 
-def _ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> FloatArray:
+def ratio(numerator: NDArray[np.number], denominator: NDArray[np.number]) -> NDArray[np.float64]:
+    """Element by element; NaN where the denominator is zero."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import claim_folder, write_atomically
 from ..history import HISTORY, PROGRESS, watch_run
 from ..ray_session import start_ray
+from .checkpoint import FOLDER, begin_attempt
 from .job import TrainJob
 from .mlflow_log import MLFLOW, mlflow_settings
 from .prepare import make_job
@@ -21,7 +22,6 @@ from .ray_worker import NOT_FINITE, ray_worker
 from .tracking import TENSORBOARD
 
 OnRow = Callable[[dict[str, Any]], None]
-CHECKPOINTS = "checkpoints"
 MARKER = "run.json"
 _RAY = ".ray"
 """What Ray Train writes of its own; nothing is read from it."""
@@ -78,7 +78,7 @@ def _clear(out: Path, job: TrainJob) -> None:
     """Remove what an earlier run left, and nothing else: OUT may hold its evaluation, too, or be anybody's folder."""
     if not (out / MARKER).exists():
         return
-    for name in ("bundle", CHECKPOINTS, TENSORBOARD, NOT_FINITE, _RAY):
+    for name in ("bundle", FOLDER, TENSORBOARD, NOT_FINITE, _RAY):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in (HISTORY, PROGRESS, MLFLOW):
         (out / name).unlink(missing_ok=True)
@@ -88,10 +88,8 @@ def _clear(out: Path, job: TrainJob) -> None:
 def _fit(job: TrainJob, out: Path) -> None:
     import ray.train
 
-    from .checkpoint import begin_attempt
-
     attempt = uuid4().hex[:8]
-    begin_attempt(out / CHECKPOINTS, attempt)
+    begin_attempt(out / FOLDER, attempt)
     for left in (_RAY, NOT_FINITE):
         shutil.rmtree(out / left, ignore_errors=True)
     failures = ray.train.FailureConfig(max_failures=job.config.scaling.max_failures)
@@ -141,5 +139,5 @@ def _write_bundle(job: TrainJob, out: Path) -> Path:
 
     folder = out / "bundle"
     task = ray.remote(num_cpus=1, num_gpus=int(job.config.scaling.use_gpu))(bundle_from_checkpoint)
-    ray.get(task.remote(job, str(out / CHECKPOINTS), str(folder)))
+    ray.get(task.remote(job, str(out / FOLDER), str(folder)))
     return folder

@@ -12,6 +12,7 @@ from torch import nn
 
 from ...models.batch import EcgBatch
 from ..evaluate.metrics import evaluate_predictions
+from ..evaluate.predict import known_to
 from ..evaluate.thresholds import choose_thresholds
 from .worker import Worker
 
@@ -33,7 +34,7 @@ def validate(
     target, known, signal_known = (whole.pop(name) for name in ("target", "known", "signal_known"))
     metrics: dict[str, float | None] = {}
     for stream, logits in whole.items():
-        counted = known.astype(bool) & (signal_known.astype(bool)[:, None] | (stream == "image"))
+        counted = known_to(stream, known.astype(bool), signal_known.astype(bool))
         probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
         thresholds = choose_thresholds(probability, target, counted)
         macro = evaluate_predictions(probability, target, counted, label_keys, thresholds).macro
