@@ -7,7 +7,6 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +41,9 @@ def page_backbone(name: str, options: dict[str, Any]) -> Any:
     Raises:
         ValueError: no such model, or options that it does not take.
     """
+    # Late: it takes several times as long to import as torch, and only who builds a model needs it.
+    import timm
+
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.0)
         raise ValueError(f"timm has no model {name!r} (model.options.page_encoder); nearest: {', '.join(near)}")
