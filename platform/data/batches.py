@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from itertools import islice, tee
 
 import numpy as np
@@ -24,6 +25,9 @@ from .order import Pass, RowGroup, Window, lane_bounds, rank_lanes, rows_after, 
 
 COLUMNS = ("record_id", "page", "signal", "signal_known", "lead_present", "valid_samples", "codes", "code_set")
 
+ReadRowGroup = Callable[[str, int, Sequence[str]], pa.Table]
+"""(file, row group, columns) -> its records, in order; signals as plain lists."""
+
 _THREADS = 2
 _WINDOWS_AHEAD = NUM_LANES
 """One of every lane: the first step of an epoch needs them all."""
@@ -34,18 +38,16 @@ def read_window(table: pa.Table, columns: Sequence[str] = COLUMNS) -> pa.Table:
     return read_rows(Window(**json.loads(table["window"][0].as_py())), columns)
 
 
-def read_rows(window: Window, columns: Sequence[str] = COLUMNS) -> pa.Table:
-    """A window's records, in the order of use, with their lane."""
-    parts = [_row_group(file, group, columns).slice(first, end - first) for file, group, first, end in window.slices]
+def read_rows(window: Window, columns: Sequence[str] = COLUMNS, row_group: ReadRowGroup | None = None) -> pa.Table:
+    """A window's records, in the order of use, with their lane; `row_group` reads them in place of the files."""
+    read = row_group or row_group_of_file
+    parts = [read(file, group, columns).slice(first, end - first) for file, group, first, end in window.slices]
     rows = pa.concat_tables(parts)
     order = np.arange(len(rows)) if window.drawn is None else np.array(window.drawn)
     if window.shuffle_key is not None:
         order = order[np.random.default_rng(window.shuffle_key).permutation(len(order))]
     if window.shuffle_key is not None or window.drawn is not None or window.skip:
         rows = rows.take(order[window.skip :])
-    signal = rows["signal"].combine_chunks()
-    # A plain list column: Ray would turn the extension type into a type of its own.
-    rows = rows.set_column(rows.schema.get_field_index("signal"), "signal", signal.storage)
     return rows.append_column("lane", pa.array([window.lane] * len(rows), pa.int8()))
 
 
@@ -75,20 +77,25 @@ def read_row_group(group: RowGroup) -> pa.Table:
     return read_rows(Window(0, [(group.file, group.index, 0, group.num_rows)], None))
 
 
-def _row_group(file: str, group: int, columns: Sequence[str]) -> pa.Table:
+def row_group_of_file(file: str, group: int, columns: Sequence[str] = COLUMNS) -> pa.Table:
+    """All records of a row group, in order, as the file has them; `signal` is among the columns."""
     filesystem, path = filesystem_of(file)
     with filesystem.open_input_file(path) as source:
-        return pq.ParquetFile(source).read_row_group(group, columns=list(columns))
+        rows = pq.ParquetFile(source).read_row_group(group, columns=list(columns))
+    # A plain list column: Ray would turn the extension type into a type of its own.
+    signal = rows["signal"].combine_chunks().storage
+    return rows.set_column(rows.schema.get_field_index("signal"), "signal", signal)
 
 
-def read_on_threads(windows: Iterable[Window]) -> Iterator[pa.Table]:
+def read_on_threads(windows: Iterable[Window], row_group: ReadRowGroup | None = None) -> Iterator[pa.Table]:
     """The records of every window in turn, read ahead of their use."""
     waiting = iter(windows)
+    read = partial(read_rows, row_group=row_group)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="shards") as pool:
-        ahead = deque(pool.submit(read_rows, window) for window in islice(waiting, _WINDOWS_AHEAD))
+        ahead = deque(pool.submit(read, window) for window in islice(waiting, _WINDOWS_AHEAD))
         while ahead:
             rows = ahead.popleft().result()
-            ahead.extend(pool.submit(read_rows, window) for window in islice(waiting, 1))
+            ahead.extend(pool.submit(read, window) for window in islice(waiting, 1))
             yield rows
 
 

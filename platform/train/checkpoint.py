@@ -121,11 +121,15 @@ class Checkpoints:
         self._written = self._writer.submit(self._write, checkpoint.frozen())
         return True
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Wait until everything is written."""
-        self._writer.shutdown()
         if self._written is not None:
             self._written.result()
+
+    def close(self) -> None:
+        """Wait until everything is written, and write nothing more."""
+        self._writer.shutdown()
+        self.flush()
 
     def _write(self, checkpoint: Checkpoint) -> None:
         target = self._folder / checkpoint.name
@@ -144,7 +148,7 @@ class Checkpoints:
         partial.chmod(0o755)
         os.replace(partial, target)
         _sync(self._folder)
-        for older in _names(self._folder)[: -self._keep_last]:
+        for older in checkpoint_names(self._folder)[: -self._keep_last]:
             shutil.rmtree(self._folder / older, ignore_errors=True)
 
 
@@ -178,7 +182,7 @@ def read_attempt(folder: Path) -> str | None:
         return None
 
 
-def _names(folder: Path) -> list[str]:
+def checkpoint_names(folder: Path) -> list[str]:
     """Checkpoints from the first to the last."""
     return sorted(path.name for path in folder.glob("epoch*-step*")) if folder.is_dir() else []
 
@@ -189,7 +193,7 @@ def latest_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     Raises:
         UserError: it belongs to another configuration or other data.
     """
-    for name in reversed(_names(folder)):
+    for name in reversed(checkpoint_names(folder)):
         try:
             return read_checkpoint(folder / name, identity)
         except (OSError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:

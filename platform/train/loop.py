@@ -6,7 +6,7 @@ Shapes: B records of this worker's share of a step, K labels, T terms of the obj
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...models.batch import EcgBatch
 from ..data.balance import balanced_counts
-from ..data.batches import RankStream
+from ..data.batches import RankStream, read_on_threads
 from ..data.decode import BatchDecoder, prefetched
 from ..data.drawn import DrawnPages
 from ..data.order import Pass, Plan, epoch_plan, rows_done, steps_per_epoch
@@ -58,15 +58,22 @@ class TrainingRun:
                 self.checkpoints.close()
 
     def _train(self, tracker: Tracker | Untracked) -> None:
-        stream = RankStream(self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size)
-        while not self.finished:
+        history = self.state.history
+        for row in history[self.worker.known_epochs :]:
+            if self.worker.report(row | {"finished": self.finished and row is history[-1]}):
+                return
+        reader = partial(read_on_threads, row_group=self.worker.read_row_group)
+        stream = RankStream(self._passes(), self.worker.rank, self.worker.world_size, self.config.batch_size, reader)
+        ended = False
+        while not (ended or self.finished):
             self.seconds = {}
             started = time.monotonic()
             metrics = self._train_epoch(stream, tracker)
             with self._phase("validate", tracker):
                 metrics |= self._validate(stream)
             metrics |= {"epoch": self.state.epoch + 1, "seconds": time.monotonic() - started}
-            self._finish_epoch(metrics | {f"{name}_s": spent for name, spent in self.seconds.items()}, tracker)
+            metrics |= {f"{name}_s": spent for name, spent in self.seconds.items()}
+            ended = self._finish_epoch(metrics, tracker)
 
     @property
     def finished(self) -> bool:
@@ -171,7 +178,8 @@ class TrainingRun:
         """The weights that are validated and kept."""
         return unwrapped(self.model) if self.average is None else self.average.module
 
-    def _finish_epoch(self, metrics: dict[str, float | None], tracker: Tracker | Untracked) -> None:
+    def _finish_epoch(self, metrics: dict[str, float | None], tracker: Tracker | Untracked) -> bool:
+        """Keep, write down and report what an epoch gave; true where the run shall end."""
         state, value = self.state, metrics.get(self.config.metric)
         state.epoch += 1
         if state.best_metric is None or (value is not None and value > state.best_metric):
@@ -184,7 +192,9 @@ class TrainingRun:
         if self.checkpoints is not None:
             with self._phase("checkpoint", tracker):
                 self._save(wait=True)
-        self.worker.report(row)
+                if self.worker.waits_for_checkpoints:
+                    self.checkpoints.flush()
+        return bool(self.worker.report(row | {"finished": self.finished}))
 
     def _save(self, wait: bool) -> None:
         """Hand the run as it is now to the thread that writes checkpoints."""

@@ -17,11 +17,14 @@ UNIMPORTANT = {"scaling", "checkpoint", "tracking"}
 """Sections that a run may change when it goes on: its result does not depend on them."""
 
 
-def make_job(shards: Path | str, config: TrainConfig, init_from: Path | str | None = None) -> TrainJob:
+def make_job(
+    shards: Path | str, config: TrainConfig, init_from: Path | str | None = None, builds_model: bool = True
+) -> TrainJob:
     """Everything the workers need, looked up once.
 
     Args:
         init_from: bundle whose weights training starts from; its model and its page are taken over.
+        builds_model: try the model's options, which imports all of torch.
 
     Raises:
         UserError: shards, configuration and bundle do not fit together.
@@ -37,7 +40,8 @@ def make_job(shards: Path | str, config: TrainConfig, init_from: Path | str | No
         held = sum(group.num_rows for group in splits[split])
         if held < least:
             raise UserError(f"{shards}: the {split} split holds {held} records, and batch_size {least} needs that many")
-    _check_model(config, len(label_space.labels))
+    if builds_model:
+        _check_model(config, len(label_space.labels))
     balance, train_files = config.data.balance, list(dict.fromkeys(group.file for group in splits["train"]))
     return TrainJob(
         config=config,

@@ -14,7 +14,11 @@ NOT_FINITE = "not-finite"
 
 
 def ray_worker(arguments: dict[str, Any]) -> None:
-    """Train `arguments["job"]` in the folder `arguments["out"]`, as the start called `arguments["attempt"]`."""
+    """Train `arguments["job"]` in the folder `arguments["out"]`, as the start called `arguments["attempt"]`.
+
+    A search adds `trials_on_node`, which share the cores, `settings`: more fields of the Worker, and `dress`: what a
+    row says beside what the loop says (search/trial.py: Dress).
+    """
     import ray.train
     import ray.train.torch
     import torch
@@ -25,24 +29,34 @@ def ray_worker(arguments: dict[str, Any]) -> None:
 
     job: TrainJob = arguments["job"]
     context = ray.train.get_context()
-    use_threads(job.config, context.get_local_world_size())
+    use_threads(job.config, context.get_local_world_size() * arguments.get("trials_on_node", 1))
+    dress = arguments.get("dress")
+
+    def report(row: dict[str, Any]) -> bool:
+        ray.train.report(dress(row) if dress else row)
+        return dress is not None and dress.ends_after(row)
+
     worker = Worker(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device() if job.config.scaling.use_gpu else torch.device("cpu"),
-        report=ray.train.report,
+        report=report,
         out=Path(arguments["out"]) if arguments["out"] else None,
         attempt=arguments["attempt"],
         preempted=lambda: ray.train.get_preemption_info() is not None,
+        **arguments.get("settings", {}),
     )
+    training = TrainingRun(job, worker)
+    if dress:
+        dress.look_at(training)
     try:
-        TrainingRun(job, worker).train()
+        training.train()
     except NotFinite as stop:
         # All workers stop here, and return: Ray Train would start a failed worker again, to fail again.
-        _write_records(stop, worker)
+        write_records(stop, worker)
 
 
-def _write_records(stop: Any, worker: Any) -> None:
+def write_records(stop: Any, worker: Any) -> None:
     """For each worker the records of its share of the batch; ids belong into a file, not into a log."""
     if worker.out is None:
         raise FloatingPointError(f"the {stop.what} is not finite at step {stop.step}")

@@ -3,6 +3,7 @@
 Shapes: whatever is gathered keeps its shape; workers are stacked in the order of their rank.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from ..data.batches import ReadRowGroup
+
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
     rank: int
     world_size: int
     device: torch.device
-    report: Callable[[dict[str, Any]], None]
-    """Takes the metrics of an epoch, on every worker."""
+    report: Callable[[dict[str, Any]], bool | None]
+    """Takes the metrics of an epoch, and whether it is the last (`finished`), on every worker; true, for all of them,
+    where the run shall end here."""
+    known_epochs: int = sys.maxsize
+    """How many epochs of the run are reported already: one that is resumed reports the others first."""
+    waits_for_checkpoints: bool = False
+    """An epoch is reported once its checkpoint is on the disk."""
     out: Path | None = None
     """Folder of the run, for checkpoints and progress; a run without one keeps nothing."""
     attempt: str = ""
     """Which start of the run this is."""
     preempted: Callable[[], bool] = lambda: False
     """Whether some worker's node is about to go; all workers ask together."""
+    read_row_group: ReadRowGroup | None = None
+    """Where row groups come from, in place of the files of the shards."""
 
     def sum_over_workers(self, values: Tensor) -> Tensor:
         if self.world_size > 1:

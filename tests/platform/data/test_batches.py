@@ -75,11 +75,11 @@ def rows_in_memory(request: pytest.FixtureRequest) -> Iterator[None]:
             return from_file(file, group, columns)
         ids = [f"{file}:{group}:{row}" for row in range(60)]
         signal = pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((60, 12, 2), np.int16))
-        return pa.table({"record_id": ids, "signal": signal})
+        return pa.table({"record_id": ids, "signal": signal.storage})
 
-    from_file = batches._row_group
+    from_file = batches.row_group_of_file
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "_row_group", row_group)
+        patch.setattr(batches, "row_group_of_file", row_group)
         yield
 
 
