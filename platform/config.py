@@ -1,6 +1,6 @@
 """TrainConfig: everything that decides a training run, read from YAML, checked, and written into every result.
 
-Input and output are arguments of the verbs, not configuration. A search adds what to vary (search.py).
+Input and output are arguments of the verbs, not configuration. A search adds what to vary (search/).
 """
 
 from collections.abc import Sequence

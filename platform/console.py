@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,10 @@ from .data.dataset_info import DatasetInfo
 from .evaluate.metrics import LOWER_IS_BETTER
 from .evaluate.report_data import ReportData
 from .evaluate.report_text import MEASURE_NAMES, interval_text, number
+from .search.config import SearchConfig
+from .search.ranking import Results
+from .search_display import SearchDisplay
+from .search_table import leaderboard_notes, leaderboard_table
 from .training_display import TrainingDisplay
 
 
@@ -67,18 +72,9 @@ def training_display(num_epochs: int, metric: str) -> TrainingDisplay:
     return TrainingDisplay(_console(), num_epochs, metric)
 
 
-@contextmanager
-def trials(num_trials: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar over trials that have begun, with the best metric so far."""
-    best: dict[str, float] = {}
-    with _progress("trials") as progress:
-        task = progress.add_task("starting trials", total=num_trials)
-
-        def follow(row: dict[str, Any]) -> None:
-            best[row["trial"]] = max(best.get(row["trial"], 0.0), row["metric"] or 0.0)
-            progress.update(task, completed=len(best), description=f"searching, best {max(best.values()):.3f}")
-
-        yield follow
+def search_display(search: SearchConfig, metric: str, out: Path) -> SearchDisplay:
+    """`with search_display(...) as display`: `display.change` follows the journal of the search in `out`."""
+    return SearchDisplay(_console(), search, metric, out)
 
 
 @contextmanager
@@ -128,12 +124,12 @@ def show_evaluation(data: ReportData) -> None:
     _console().print(table)
 
 
-def show_leaderboard(ranked: list[dict[str, Any]]) -> None:
-    """The first ten trials."""
-    table = Table("rank", *ranked[0], title="leaderboard")
-    for rank, trial in enumerate(ranked[:10], 1):
-        table.add_row(str(rank), *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in trial.values()))
-    _console().print(table)
+def show_leaderboard(results: Results, search: SearchConfig) -> None:
+    """The first ten trials, and how many failed or did not come to their end."""
+    console = _console()
+    console.print(leaderboard_table(results, search, console.width))
+    for line in leaderboard_notes(results, search):
+        console.print(line)
 
 
 def show_scores(summary: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from .evaluate.report import write_report
 from .evaluate.run import evaluate_bundle
 from .ray_session import start_ray
 from .score import score_pages
-from .search import load_search, tune_model
+from .search.config import load_search
+from .search.ranking import metric_of
+from .search.run import tune_model
 from .train.driver import cpus_of_training, train_model
 
 EXAM_RECORDS = 1000
@@ -87,7 +90,7 @@ def run_demo(
             _shard(out / "exam", out / "exam-shards")
     if with_search:
         with steps.step("Searching loss weights and attention depth"):
-            config = _searched(out, config)
+            config = _searched(out)
     with steps.step("Training"):
         bundle = _train(out, config)
     exam, split = (out / "shards", "test") if archive else (out / "exam-shards", "all")
@@ -133,14 +136,17 @@ def _shard(archive: Path | str, out: Path, **settings: Any) -> None:
     console.show_dataset(info)
 
 
-def _searched(out: Path, config: TrainConfig) -> TrainConfig:
+def _searched(out: Path) -> TrainConfig:
     """The demo's configuration with the best weights and depth of a search."""
     search = load_search(_shipped("loss-weights.smoke.yaml"))
-    with console.trials(search.num_trials) as on_trial:
-        ranked = tune_model(out / "shards", out / "search", search, on_trial=on_trial)
-    console.show_leaderboard(ranked)
-    best = [f"{key}={json.dumps(ranked[0][key])}" for key in search.space]
-    return load_config(_shipped("vizecgnet.smoke.yaml"), best)
+    with console.search_display(search, metric_of(search), out / "search") as display:
+        results = tune_model(out / "shards", out / "search", search, on_change=display.change)
+    console.show_leaderboard(results, search)
+    best = search.trial_config(results.best).model_dump(mode="json")
+    # A ratio sets two keys.
+    keys = [key for name, parameter in search.space.items() for key in (name, parameter.to) if key]
+    found = {key: reduce(lambda place, part: place[part], key.split("."), best) for key in keys}
+    return load_config(_shipped("vizecgnet.smoke.yaml"), [f"{key}={json.dumps(v)}" for key, v in found.items()])
 
 
 def _train(out: Path, config: TrainConfig) -> Path:

@@ -16,7 +16,7 @@ import vizecg
 from vizecg.platform.cli import app
 from vizecg.platform.config import load_config
 from vizecg.platform.reproduce.config import load_reproduction
-from vizecg.platform.search import load_search
+from vizecg.platform.search.config import load_search
 
 ROOT = Path(vizecg.__file__).parent
 SHIPPED = ("models", "platform", "serve", "tune_configs", "cluster")
@@ -57,15 +57,23 @@ MAY_IMPORT: dict[str, set[str]] = {
         "platform.config", "platform.errors", "platform.files", "platform.history", "platform.ray_session", "models",
     },
     "platform.search": {
-        "platform.train", "platform.config", "platform.settings", "platform.errors", "platform.files",
-        "platform.ray_session",
+        "platform.train", "platform.data", "platform.config", "platform.settings", "platform.errors", "platform.files",
+        "platform.ray_session", "models",
     },
     "platform.reproduce": {
         "platform.train", "platform.evaluate", "platform.bundle", "platform.data", "platform.config",
         "platform.settings", "platform.errors", "platform.files",
     },
     "platform.training_display": set(),
-    "platform.console": {"platform.training_display", "platform.evaluate", "platform.data"},
+    "platform.search_progress": {"platform.search", "platform.history"},
+    "platform.search_table": {"platform.search", "platform.search_progress", "platform.training_display"},
+    "platform.search_display": {
+        "platform.search", "platform.search_progress", "platform.search_table", "platform.training_display",
+    },
+    "platform.console": {
+        "platform.search", "platform.search_display", "platform.search_table", "platform.training_display",
+        "platform.evaluate", "platform.data",
+    },
     "serve": {"platform.predictor", "platform.bundle", "platform.errors", "platform.ray_session"},
     "platform.demo": {
         "serve", "platform.console", "platform.search", "platform.train", "platform.score", "platform.evaluate",

@@ -43,7 +43,7 @@ def train(
 
 
 @app.command
-def tune(shards: Path, out: Path, *, config: Path) -> None:
+def tune(shards: Path, out: Path, *, config: Path, overrides: Set = None) -> None:
     """Search training configurations; OUT/best.yaml is ready for train. The same command goes on.
 
     Parameters
@@ -55,14 +55,20 @@ def tune(shards: Path, out: Path, *, config: Path) -> None:
     config
         YAML file of a search; see tune_configs/.
     """
-    from ..console import finished, show_leaderboard, trials
-    from ..search import load_search, tune_model
+    from ..search.config import load_search
 
-    search = load_search(config)
-    with trials(search.num_trials) as on_trial:
-        ranked = tune_model(shards, out, search, on_trial=on_trial)
-    show_leaderboard(ranked)
-    finished(f"leaderboard.md and best.yaml are in {out}", f"vizecg train {shards} run --config {out}/best.yaml")
+    # Before Ray is imported: a mistyped key need not wait for it.
+    search = load_search(config, overrides or ())
+    from ..console import finished, search_display, show_leaderboard
+    from ..search.ranking import metric_of
+    from ..search.run import tune_model
+
+    with search_display(search, metric_of(search), out) as display:
+        results = tune_model(shards, out, search, on_change=display.change)
+    show_leaderboard(results, search)
+    finished(
+        f"report.html, leaderboard.md and best.yaml are in {out}", f"vizecg train {shards} run --config {out}/best.yaml"
+    )
 
 
 @app.command

@@ -1,0 +1,1 @@
+"""Searches over training configurations on Ray Tune."""

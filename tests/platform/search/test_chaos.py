@@ -1,0 +1,153 @@
+"""Searches whose driver is killed at random moments, and searches on a cluster of several nodes.
+
+`make chaos`; VIZECG_KILLS says how many kills, 10 where it is not set.
+"""
+
+import csv
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+from typing import Any
+
+import pytest
+import yaml
+
+from vizecg.platform.search.journal import JOURNAL, Journal
+from vizecg.platform.search.schedulers import ReplayedAsha
+
+pytestmark = pytest.mark.chaos
+
+KILLS = int(os.environ.get("VIZECG_KILLS", "10"))
+TIMEOUT_S = 600
+METRIC = "val_image_macro_auroc"
+BASE = {
+    "model": {"size": "debug"},
+    "data": {"page_width_px": 96, "page_height_px": 72},
+    "batch_size": 16,
+    "epochs": 4,
+    "scaling": {"threads_per_worker": 1},
+}
+DEPTHS, RATES = [1, 2], [5e-4, 1e-3, 2e-3, 4e-3, 8e-3]
+GRID = {
+    "base": BASE,
+    "space": {"model.options.attention_depth": {"choice": DEPTHS}, "optimizer.learning_rate": {"choice": RATES}},
+    "searcher": "grid",
+    "scheduler": "fifo",
+}
+ASHA = {**GRID, "searcher": "optuna", "scheduler": "asha", "num_trials": 14}
+ASHA["space"] = {**GRID["space"], "optimizer.learning_rate": {"log_uniform": [5e-4, 8e-3]}}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Three nodes with a CPU each, and a head without."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(3):
+        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+    cluster.wait_for_nodes(60)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chaos")
+    for verb in (
+        ["practice", str(folder / "archive"), "--records", "120", "--seed", "5"],
+        ["shard", str(folder / "archive"), str(folder / "shards"), "--page-width-px", "160", "--page-height-px", "120"],
+    ):
+        assert Popen([sys.executable, "-m", "vizecg.platform.cli", *verb], stdout=DEVNULL).wait(TIMEOUT_S) == 0
+    return folder / "shards"
+
+
+def tune(address: str, shards: Path, out: Path, search: dict[str, Any]) -> Popen:
+    """`vizecg tune` in a process of its own."""
+    config = out.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(search))
+    command = [sys.executable, "-m", "vizecg.platform.cli", "tune", str(shards), str(out), "--config", str(config)]
+    log = out.with_suffix(".log").open("a")
+    return Popen(command, env={**os.environ, "RAY_ADDRESS": address}, stdout=log, stderr=log)
+
+
+def whole_lines(out: Path) -> list[bytes]:
+    path = out / JOURNAL
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def read(out: Path) -> Journal:
+    journal = Journal(out)
+    journal.close()
+    return journal
+
+
+def rungs(out: Path) -> dict[int, dict[str, float]]:
+    return ReplayedAsha(read(out), METRIC, max_t=BASE["epochs"], grace_period=1, reduction_factor=2).rungs()
+
+
+def epochs_trained(out: Path, trial: str) -> list[int]:
+    """Every epoch as often as it was trained."""
+    return [json.loads(line)["epoch"] for line in (out / "trials" / trial / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("search", [GRID, ASHA], ids=["grid-fifo", "optuna-asha"])
+def test_killed_searches_go_on(address: str, shards: Path, tmp_path: Path, search: dict[str, Any]) -> None:
+    out, rng = tmp_path / "killed", random.Random(3)
+    driver = tune(address, shards, out, search)
+    for kill in range(KILLS):
+        wanted = len(whole_lines(out)) + rng.randint(1, 5)
+        deadline = time.monotonic() + TIMEOUT_S
+        while len(whole_lines(out)) < wanted and driver.poll() is None:
+            assert time.monotonic() < deadline, out.with_suffix(".log").read_text()[-3000:]
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+        if driver.poll() is not None:
+            break
+        driver.kill()
+        driver.wait()
+        before, ended = whole_lines(out), [trial for trial in read(out).trials.values() if trial.ended]
+        reached = rungs(out)
+        print(f"kill {kill}: {len(before)} events, {len(ended)} trials ended")
+        driver = tune(address, shards, out, search)
+        while len(whole_lines(out)) <= len(before) and driver.poll() is None:
+            assert time.monotonic() < deadline, out.with_suffix(".log").read_text()[-3000:]
+            time.sleep(0.01)
+        assert whole_lines(out)[: len(before)] == before, "what happened stays"
+        for epoch, scores in reached.items():
+            assert scores.items() <= rungs(out)[epoch].items(), "no rung is lost"
+    assert driver.wait(TIMEOUT_S) == 0, out.with_suffix(".log").read_text()[-3000:]
+    journal = read(out)
+    assert len(journal.trials) == (10 if search is GRID else 14)
+    assert all(trial.status in ("finished", "stopped") for trial in journal.trials.values())
+    again = 0
+    for trial in journal.trials.values():
+        assert [row["epoch"] for row in trial.rows] == list(range(1, trial.epochs + 1)), "no epoch twice"
+        trained = epochs_trained(out, trial.id)
+        again += len(trained) - len(set(trained))
+    print(f"{again} epochs trained again after {KILLS} kills, each the one that was not in a checkpoint yet")
+    ends = [event["trial"] for event in journal.events if event["event"] == "ended"]
+    assert len(ends) == len(set(ends)) == len(journal.trials), "no trial ended twice"
+    if search is GRID:
+        unbroken = tmp_path / "unbroken"
+        assert tune(address, shards, unbroken, search).wait(TIMEOUT_S) == 0
+        assert (out / "leaderboard.csv").read_text() == (unbroken / "leaderboard.csv").read_text()
+        assert (out / "best.yaml").read_text() == (unbroken / "best.yaml").read_text()
+
+
+def test_a_search_uses_all_nodes(address: str, shards: Path, tmp_path: Path) -> None:
+    out = tmp_path / "nodes"
+    assert tune(address, shards, out, {**GRID, "num_trials": 9}).wait(TIMEOUT_S) == 0
+    journal = read(out)
+    nodes = {row["node"] for trial in journal.trials.values() for row in trial.rows}
+    assert len(nodes) == 3 and nodes <= journal.started[0]["nodes"].keys()
+    assert sum(journal.started[0]["nodes"].values()) == journal.started[0]["at_once"] == 3
+    with (out / "trials.csv").open() as file:
+        assert {line["node"] for line in csv.DictReader(file)} == nodes
+    report = (out / "report.html").read_text()
+    assert all(node in report for node in nodes)
