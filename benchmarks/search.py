@@ -5,12 +5,13 @@
 overhead  the search of loss-weights.smoke with one worker a trial (goal: a trial costs <= 15 s beyond its training
           steps) and with two (goal: <= 45 s), and the whole search beside the same training without one
 joint     40 trials of joint.smoke by ASHA and Optuna against 40 whole random ones (goal: the best metric within 0.01,
-          with a quarter of the epochs). About 25 minutes on 2 cores; with --out the same command goes on
+          with a quarter of the epochs). About 30 minutes on 2 cores; with --out the same command goes on
 
 A trial's cost is the time from its `begun` to its `ended` in the journal less the `seconds` of its epochs: the start of
-processes and models, checkpoints, latency, reports, and waiting for Ray Tune. Beside that stands its time less a bare
-run's: the same configuration and loop in processes of their own, with no folder and no Ray. Two trials at once slow
-each other down, so the bare run that counts is one of two side by side, with as many threads as trials have.
+processes and models, checkpoints, latency, reports, and waiting for Ray Tune. The first trials start processes that
+later ones take over; the workers of a trial with two are new every time. Beside the cost stands a trial's time less a
+bare run's: the same configuration and loop in processes of their own, with no folder and no Ray. Two trials at once
+slow each other down, so the bare run that counts is one of two side by side, with as many threads as trials have.
 """
 
 import argparse
@@ -161,13 +162,13 @@ def measure_overhead(shards: Path, out: Path, num_trials: int, num_workers: int,
 
 def print_costs(past: Past, bare_s: float, goal_s: float) -> None:
     """What trials took beyond their epochs, and beyond a bare run: median and maximum."""
-    print(f"  {'':<28}{'beyond its epochs':>24}{'beyond a bare run':>24}")
-    rows = (("first trials, new process", past.trials[:AT_ONCE]), ("later trials, same process", past.trials[AT_ONCE:]))
+    print(f"  {'':<14}{'beyond its epochs':>24}{'beyond a bare run':>24}")
+    rows = (("first trials", past.trials[:AT_ONCE]), ("later trials", past.trials[AT_ONCE:]))
     for title, trials in rows:
         beyond = [past.span_s(trial) - sum(row["seconds"] for row in trial.rows) for trial in trials]
         beyond_bare = [past.span_s(trial) - bare_s for trial in trials]
         if trials:
-            print(f"  {title:<28}{_spread(beyond):>24}{_spread(beyond_bare):>24}  {_verdict(max(beyond) <= goal_s)}")
+            print(f"  {title:<14}{_spread(beyond):>24}{_spread(beyond_bare):>24}  {_verdict(max(beyond) <= goal_s)}")
     failed = [trial.id for trial in past.trials if trial.status != "finished" or trial.failures]
     print(f"  goal: every trial <= {goal_s:g} s beyond its epochs" + (f"; failed: {failed}" if failed else ""))
 

@@ -64,7 +64,7 @@ class SearchConfig(BaseModel):
     """Trials at once; as many as the cluster holds where null. Say it where an autoscaler adds nodes. HyperBand and PBT
     take what the cluster holds."""
     gpus_per_trial: float = Field(1.0, gt=0)
-    """With scaling.use_gpu and one worker: 0.5 runs two trials on a GPU."""
+    """With scaling.use_gpu and one worker: 0.5 runs two trials on a GPU; above 1 a whole number."""
     max_failures: int = Field(1, ge=0)
     """How often a trial that fails is started again, from its last checkpoint."""
     share_shards: bool = True
@@ -90,6 +90,8 @@ class SearchConfig(BaseModel):
             raise ValueError(f"searcher grid: {ranges[0]} is a range; give its values as `choice`")
         if self.minimize_latency and self.scheduler == "pbt":
             raise ValueError("minimize_latency: pbt does not vary the model; take scheduler asha or fifo")
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(f"gpus_per_trial = {self.gpus_per_trial:g}: above 1 Ray gives whole GPUs alone")
         if self.starts_whole and self.max_concurrent:
             raise ValueError(
                 f"max_concurrent: with scheduler {self.scheduler} trials take turns, as many at once as the cluster "
@@ -178,7 +180,7 @@ def load_search(path: Path | str, overrides: Sequence[str] = ()) -> SearchConfig
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     epochs = min(config.epochs for config in configs)
-    if search.scheduler in ("asha", "hyperband") and search.grace_epochs > epochs:
+    if search.scheduler == "asha" and search.grace_epochs > epochs:
         raise UserError(f"{path}: grace_epochs = {search.grace_epochs}: trials have {epochs} epochs")
     if search.scheduler == "pbt" and search.perturb_epochs >= epochs:
         raise UserError(

@@ -18,6 +18,7 @@ _LONGEST_WAIT_S = 600.0
 
 def write_decision(folder: Path, epoch: int, stop: bool) -> None:
     """After an epoch of the trial in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / _DECISION, json.dumps({"epoch": epoch, "stop": stop}))
 
 
@@ -39,5 +40,5 @@ def wait_for_decision(folder: Path, epoch: int, every_s: float = 0.05) -> bool:
 def _told(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (OSError, ValueError):  # Not there yet, or just being replaced on a file system of the network.
         return {"epoch": 0, "stop": False}

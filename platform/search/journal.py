@@ -40,8 +40,8 @@ class Trial:
     rows: list[Row] = field(default_factory=list)
     """Metrics of every epoch, with `node` (where it ran), `spent_s` (since the row before, of the wall clock),
     `devices`, `latency_ms` (of the image path, one page) and `num_parameters`."""
-    source: str | None = None
-    """PBT: the trial whose weights it last took over."""
+    source: dict[str, str] | None = None
+    """PBT: the `trial` whose `checkpoint` it last took over."""
 
     @property
     def confirms(self) -> str | None:

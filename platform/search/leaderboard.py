@@ -15,7 +15,8 @@ Cells = dict[str, Any]
 
 
 def leaderboard(search: SearchConfig, results: Results) -> list[Cells]:
-    """A line for every trial with a metric, best first. No time stands in it, so the same trials give the same file."""
+    """A line for every trial with a metric, best first. No time stands in it but a latency that was searched for: the
+    same trials give the same file."""
     confirmed = any(entry.num_seeds for entry in results.ranked)
     return [_line(search, results.metric, entry, confirmed) for entry in results.ranked]
 
@@ -61,7 +62,7 @@ def _everything(search: SearchConfig, metric: str, trial: Trial) -> Cells:
         "nodes": " ".join(dict.fromkeys(str(row["node"]) for row in trial.rows if row.get("node"))),
         "latency_ms": min(latencies, default=None),
         "num_parameters": last.get("num_parameters"),
-        "source": trial.source,
+        "source": trial.source["trial"] if trial.source else None,
         "failures": len(trial.failures),
         "reason": one_line(trial.reason or " | ".join(trial.failures)),
     }

@@ -5,8 +5,8 @@ proposes what it would have proposed, and nothing of a sampler's state has to be
 """
 
 from collections import deque
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, product
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,35 @@ from ray.tune.search import Searcher
 
 from .config import SearchConfig
 from .journal import Journal, Trial
-from .space import Point
+from .space import Parameter, Point
 
 SCORE = "score"
 """What trials report for Ray Tune to compare them by."""
 _RANDOM_FIRST = 10
 """Trials before the searcher learns from any."""
+_DRAWS = 20
+"""Attempts at a point that was not tried yet."""
 
 
 def propose(search: SearchConfig, metric: str, trials: Sequence[Trial]) -> Point:
     """The point of trial number `len(trials)`, given those before it."""
     number = len(trials)
     if search.searcher == "grid":
-        keys, values = list(search.space), [parameter.candidates() for parameter in search.space.values()]
-        return dict(zip(keys, list(product(*values))[number], strict=True))
+        return next(islice(grid(search.space), number, None))
     study = _study(search, metric, trials, number)
     distributions = {key: parameter.distribution() for key, parameter in search.space.items()}
     tried = [trial.point for trial in trials]
-    point = study.ask(distributions).params
-    for _ in range(20):
-        # A space that can be counted should not be spent on the same point twice.
-        if point not in tried:
-            break
-        point = study.ask(distributions).params
-    return dict(point)
+    drawn = (dict(study.ask(distributions).params) for _ in range(_DRAWS))
+    first = next(drawn)
+    # A space that can be counted is not spent on one point twice while there are others.
+    return next((point for point in chain([first], drawn, grid(search.space)) if point not in tried), first)
+
+
+def grid(space: dict[str, Parameter]) -> Iterator[Point]:
+    """All points of a space that can be counted, the last dimension first; none of another one."""
+    values = [parameter.values or [] for parameter in space.values()]
+    for combined in product(*values):
+        yield dict(zip(space, combined, strict=True))
 
 
 def _study(search: SearchConfig, metric: str, trials: Sequence[Trial], number: int) -> Any:
@@ -89,7 +94,7 @@ def begin_trial(search: SearchConfig, metric: str, journal: Journal) -> Trial:
 def as_config(trial: Trial) -> dict[str, Any]:
     """A trial as Ray Tune hands it to its process."""
     run = {"trial": trial.id, "point": trial.point, "seed": trial.seed, "known_epochs": trial.epochs}
-    return {"run": run}
+    return {"run": {**run, "source": trial.source}}
 
 
 class JournalSearcher(Searcher):

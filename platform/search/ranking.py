@@ -82,7 +82,7 @@ def rank(search: SearchConfig, journal: Journal) -> Results:
                 **_confirmation(search, journal, trial, metric),
             )
         )
-    winner, reason = _winner(search, ranked, metric)
+    winner, reason = _winner(search, ranked, metric, any(not trial.ended for trial in journal.confirming))
     return Results(
         metric=metric,
         ranked=ranked,
@@ -106,7 +106,7 @@ def comparable(search: SearchConfig, trials: list[Trial], metric: str) -> list[S
     """
     samples = []
     if search.scheduler in ("asha", "hyperband"):
-        epoch = search.grace_epochs
+        epoch = search.grace_epochs if search.scheduler == "asha" else 1
         early = [(trial, value) for trial in trials if (value := trial.at_epoch(epoch, metric)) is not None]
         title = f"after epoch {epoch}, all trials that came so far"
         samples.append(Sample(title=title, epoch=epoch, trials=[t for t, _ in early], values=[v for _, v in early]))
@@ -125,15 +125,17 @@ def _confirmation(search: SearchConfig, journal: Journal, trial: Trial, metric: 
         "mean": fmean(values),
         "std": stdev(values) if len(values) > 1 else None,
         "num_seeds": len(values),
-        "is_confirmed": sum(other.ended for other in again) >= wanted and all(other.ended for other in again),
+        "is_confirmed": len(values) >= wanted,
     }
 
 
-def _winner(search: SearchConfig, ranked: list[Ranked], metric: str) -> tuple[Ranked | None, str]:
+def _winner(
+    search: SearchConfig, ranked: list[Ranked], metric: str, still_confirming: bool
+) -> tuple[Ranked | None, str]:
     """What `train` should take, and why in a sentence."""
     whole = [entry for entry in ranked if entry.trial.status != "failed"] or ranked
     confirmed = [entry for entry in whole if search.confirm and entry.is_confirmed]
-    if confirmed:
+    if confirmed and not still_confirming:
         best = max(confirmed, key=lambda entry: (entry.mean or 0.0, -entry.rank))
         return best, (
             f"Trial {best.trial.id} has the highest mean {metric} of the {len(confirmed)} trained again with other "

@@ -147,10 +147,6 @@ def _breakable(name: str) -> Markup:
     return Markup(re.sub("(?<=[_.])", "<wbr>", str(escape(name))))
 
 
-def _drawn(chart: Chart) -> Markup:
-    return Markup(chart.inline())
-
-
 @lru_cache(maxsize=1)
 def _template() -> Template:
     environment = Environment(

@@ -9,6 +9,8 @@ from ..config import TrainConfig
 from ..errors import UserError
 from .config import SearchConfig
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Need:
@@ -25,10 +27,12 @@ class Need:
 
     def fit_into(self, resources: dict[str, float]) -> int:
         """Trials of one worker, or workers of greater ones, that these resources hold."""
-        fits = [resources.get("CPU", 0.0) // (self.cpus / self.workers)]
+        fits = [int(resources.get("CPU", 0.0) * self.workers / self.cpus + _ROUNDING)]
         if self.gpus:
-            fits.append(resources.get("GPU", 0.0) // (self.gpus / self.workers))
-        return int(min(fits))
+            per_worker, held = self.gpus / self.workers, int(resources.get("GPU", 0.0))
+            # Ray puts parts of a GPU on one GPU, not across two.
+            fits.append(held * int(1 / per_worker + _ROUNDING) if per_worker < 1 else int(held / per_worker))
+        return min(fits)
 
 
 def need_of(config: TrainConfig, gpus_per_trial: float) -> Need:

@@ -27,6 +27,7 @@ from .config import EXTENSIBLE, SearchConfig
 from .journal import Journal, Trial
 from .resources import devices_of, greatest_need, live_nodes, need_of, trials_at_once
 from .results import Results, rank, write_results
+from .space import Point
 
 if TYPE_CHECKING:
     from .trial import TrialTask
@@ -58,9 +59,10 @@ def tune_model(
     claim_folder(out / "run.json", {"identity": identity, "search": search.model_dump(mode="json")})
     journal = Journal(out, on_change)
     try:
-        _settle(journal, search, job)
+        _settle(journal, search, configs, job.config.metric)
         if _left(journal, search):
             _Cluster(search, configs, job, shards, journal).run()
+        _tidy(journal, search)
         return write_results(out, search, journal)
     finally:
         journal.close()
@@ -70,6 +72,8 @@ def _checked(shards: Path, search: SearchConfig, configs: Sequence[TrainConfig])
     """The first trial's job; UserError where some value of the space fits no model or these shards."""
     jobs = [make_job(shards, config) for config in configs]
     require_both_classes(jobs[0])
+    if elastic := [c.scaling.num_workers for c in configs if c.scaling.min_workers < c.scaling.max_workers]:
+        raise UserError(f"scaling.num_workers = {elastic[0]}: a trial keeps its share of the cluster; give one number")
     for name in {config.model.name for config in configs} if search.minimize_latency else ():
         if not hasattr(MODELS[name].model, "forward_deployed"):
             raise UserError(
@@ -78,11 +82,11 @@ def _checked(shards: Path, search: SearchConfig, configs: Sequence[TrainConfig])
     return jobs[0]
 
 
-def _settle(journal: Journal, search: SearchConfig, job: TrainJob) -> None:
+def _settle(journal: Journal, search: SearchConfig, configs: Sequence[TrainConfig], metric: str) -> None:
     """Write down the ends of trials that came to their end in the moment in which the search was killed."""
     from .schedulers import ReplayedAsha, make_scheduler
 
-    scheduler = make_scheduler(search, journal, job.config.metric, _epochs([job.config]))
+    scheduler = make_scheduler(search, journal, metric, _epochs(configs))
     stopped = scheduler.stopped if isinstance(scheduler, ReplayedAsha) else set()
     for trial in journal.trials.values():
         if not trial.ended and trial.rows and trial.rows[-1]["finished"]:
@@ -91,25 +95,37 @@ def _settle(journal: Journal, search: SearchConfig, job: TrainJob) -> None:
             journal.add("ended", trial.id, status="stopped")
 
 
+def _tidy(journal: Journal, search: SearchConfig) -> None:
+    """Remove the checkpoints that nobody goes on from; HyperBand's trials tell their epochs from them."""
+    from .watcher import remove_checkpoints
+
+    if search.scheduler == "hyperband" or (search.scheduler == "pbt" and any(not t.ended for t in journal.main)):
+        return
+    for trial in journal.trials.values():
+        if trial.ended:
+            remove_checkpoints(journal.folder, trial)
+
+
 def _left(journal: Journal, search: SearchConfig) -> bool:
     """Whether there is anything to run."""
     if search.budget_device_hours and journal.device_s >= search.budget_device_hours * 3600:
         return False
-    searching = len(journal.main) < search.trials_wanted or any(not trial.ended for trial in journal.trials.values())
-    return searching or bool(search.confirm and _unconfirmed(journal, search))
+    searching = len(journal.main) < search.trials_wanted or any(not trial.ended for trial in journal.main)
+    if not search.confirm:
+        return searching
+    return searching or any(not trial.ended for trial in journal.confirming) or bool(_unconfirmed(journal, search))
 
 
-def _unconfirmed(journal: Journal, search: SearchConfig) -> list[tuple[Trial, int]]:
-    """The best trials, with every seed that they were not trained with yet."""
+def _unconfirmed(journal: Journal, search: SearchConfig) -> list[tuple[str, Point, int]]:
+    """Id, point and seed of every trial that is left to train one of the best again."""
     assert search.confirm is not None
-    ended_well = [ranked.trial for ranked in rank(search, journal).ranked if ranked.trial.status != "failed"]
-    best = ended_well[: search.confirm.top]
-    seeds = range(1, search.confirm.seeds + 1)
-    return [(trial, seed) for trial in best for seed in seeds if _confirming_id(trial, seed) not in journal.trials]
-
-
-def _confirming_id(trial: Trial, seed: int) -> str:
-    return f"{trial.id}-seed{seed}"
+    ended_well = [ranked for ranked in rank(search, journal).ranked if ranked.trial.status != "failed"]
+    wanted = [
+        (f"{best.trial.id}-seed{number}", best.point, search.trial_config(best.point).seed + number)
+        for best in ended_well[: search.confirm.top]
+        for number in range(1, search.confirm.seeds + 1)
+    ]
+    return [entry for entry in wanted if entry[0] not in journal.trials]
 
 
 def _epochs(configs: Sequence[TrainConfig]) -> int:
@@ -140,20 +156,17 @@ class _Cluster:
 
     def run(self) -> None:
         """All trials that are left, and then those that confirm the best."""
-        begun = [trial for trial in self._journal.main if not trial.ended or self._search.scheduler == "hyperband"]
+        retell = self._search.scheduler == "hyperband"
+        begun = [t for t in self._journal.main if not t.ended or (retell and t.status != "failed")]
         if len(self._journal.main) < self._search.trials_wanted or any(not trial.ended for trial in begun):
             self._fit(self._search, begun, self._search.trials_wanted)
         if self._search.confirm and all(trial.ended for trial in self._journal.main):
-            for trial, seed in _unconfirmed(self._journal, self._search):
-                facts = {"point": trial.point, "seed": self._seed_of(trial) + seed}
-                self._journal.add("begun", _confirming_id(trial, seed), **facts)
+            for name, point, seed in _unconfirmed(self._journal, self._search):
+                self._journal.add("begun", name, point=point, seed=seed)
             left = [trial for trial in self._journal.confirming if not trial.ended]
             if left:
                 whole = self._search.model_copy(update={"scheduler": "fifo"})
                 self._fit(whole, left, 0)
-
-    def _seed_of(self, trial: Trial) -> int:
-        return self._search.trial_config(trial.point).seed
 
     def _fit(self, search: SearchConfig, begun: Sequence[Trial], wanted: int) -> None:
         """Run trials that have begun, and new ones until the search has as many as are wanted."""
@@ -187,8 +200,7 @@ class _Cluster:
             param_space=space,
         )
         for result in tuner.fit():
-            assert result.config is not None
-            trial = self._journal.trials[result.config["run"]["trial"]]
+            trial = self._journal.trials[Path(result.path).name]
             if result.error and not trial.ended:  # Ray Tune gives some trials up without telling its callbacks.
                 self._journal.add("ended", trial.id, status="failed", reason=in_words(result.error))
         shutil.rmtree(storage, ignore_errors=True)
@@ -223,8 +235,7 @@ class _Cluster:
         return tune.TuneConfig(
             **(whole if search.starts_whole else one_by_one),
             scheduler=scheduler,
-            # One process for many trials. One that waits for Ray Train does not let go in time.
-            reuse_actors=self._one_worker,
+            reuse_actors=True,
             trial_name_creator=_name_of,
             trial_dirname_creator=_name_of,
         )
@@ -237,6 +248,8 @@ def _quiet_ray_tune() -> None:
     # Its newer output prints a banner whatever `verbose` says.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # Ctrl-C ends the command at once, as it ends every other; Ray Tune would go on and come to a result.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 
 def _name_of(trial: Any) -> str:

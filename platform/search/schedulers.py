@@ -154,6 +154,8 @@ def _mutations(parameter: Parameter) -> Any:
     if parameter.values is not None:
         return parameter.values
     low, high = parameter.range or (0.0, 1.0)
+    if parameter.integers:
+        return tune.randint(int(low), int(high) + 1)
     return tune.loguniform(low, high) if parameter.is_log else tune.uniform(low, high)
 
 
@@ -164,7 +166,8 @@ def _within(space: dict[str, Parameter]) -> Callable[[dict[str, Any]], dict[str,
         point = config["run"]["point"]
         for key, parameter in space.items():
             if parameter.values is None and parameter.range:
-                point[key] = min(max(point[key], parameter.range[0]), parameter.range[1])
+                value = min(max(point[key], parameter.range[0]), parameter.range[1])
+                point[key] = round(value) if parameter.integers else value
         return config
 
     return explore

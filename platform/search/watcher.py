@@ -11,6 +11,8 @@ from ..train.checkpoint import FOLDER
 from .config import SearchConfig
 from .decisions import write_decision
 from .journal import Journal, Trial
+from .population import read_pointer
+from .proposals import SCORE
 from .trial import FAILURE, TRIALS
 
 _LONGEST_REASON = 400
@@ -22,7 +24,7 @@ _TUNE_ADDS = {
 
 
 class JournalCallback(Callback):
-    """Follows the trials; each event is on the disk before Ray Tune acts on it.
+    """Follows the trials; what one of them did is on the disk before Ray Tune acts on what it did.
 
     Args:
         told_to_stop: trials that the scheduler has ended, where these wait to be told (decisions.py).
@@ -38,9 +40,9 @@ class JournalCallback(Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        ours, run = self._of(trial), trial.config["run"]
-        if self._in_population and run["point"] != ours.point:
-            self._journal.add("changed", ours.id, point=dict(run["point"]), source=run["trial"])
+        ours, point = self._of(trial), trial.config["run"]["point"]
+        if self._in_population and point != ours.point:
+            self._journal.add("changed", ours.id, point=dict(point), source=read_pointer(trial.checkpoint))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -48,7 +50,7 @@ class JournalCallback(Callback):
         ours = self._of(trial)
         if FAILURE in result:
             self._end(ours, "failed", result[FAILURE])
-        elif self._in_population or result["epoch"] > ours.epochs:
+        elif result["epoch"] > ours.epochs or (self._in_population and not _is_told_again(result, ours)):
             self._journal.add("epoch", ours.id, row={k: v for k, v in result.items() if k not in _TUNE_ADDS})
         if self._told_to_stop is not None and "epoch" in result:
             folder = self._journal.folder / TRIALS / ours.id
@@ -56,8 +58,9 @@ class JournalCallback(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         ours = self._of(trial)
-        if not ours.ended:
-            self._end(ours, "finished" if ours.rows and ours.rows[-1]["finished"] else "stopped")
+        if ours.status == "failed":
+            return
+        self._end(ours, "finished" if ours.rows and ours.rows[-1]["finished"] else "stopped")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._journal.add("failure", self._of(trial).id, reason=_reason(trial))
@@ -69,9 +72,18 @@ class JournalCallback(Callback):
         return self._journal.trials[str(trial)]
 
     def _end(self, trial: Trial, status: str, reason: str | None = None) -> None:
+        if trial.ended and status in (trial.status, "failed"):
+            return  # It only told its epochs again.
         self._journal.add("ended", trial.id, status=status, **({"reason": reason} if reason else {}))
         if not self._keeps_checkpoints:
             remove_checkpoints(self._journal.folder, trial)
+
+
+def _is_told_again(result: dict[str, Any], trial: Trial) -> bool:
+    """A trial of a population that starts again tells its last epoch once more; it may also fall behind, by others'
+    weights."""
+    last = trial.rows[-1] if trial.rows else {}
+    return (last.get("epoch"), last.get(SCORE)) == (result["epoch"], result[SCORE])
 
 
 def remove_checkpoints(out: Path, trial: Trial) -> None:

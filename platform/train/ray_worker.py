@@ -16,8 +16,8 @@ NOT_FINITE = "not-finite"
 def ray_worker(arguments: dict[str, Any]) -> None:
     """Train `arguments["job"]` in the folder `arguments["out"]`, as the start called `arguments["attempt"]`.
 
-    A search adds `trials_on_node`, which share the cores, `settings`: more fields of the Worker, and `dress`: what a
-    row says beside what the loop says (search/trial.py: Dress).
+    A search adds `settings`: more fields of the Worker, and `dress`: what a row says beside what the loop says, and how
+    many workers share the cores (search/trial.py: Dress).
     """
     import ray.train
     import ray.train.torch
@@ -29,8 +29,8 @@ def ray_worker(arguments: dict[str, Any]) -> None:
 
     job: TrainJob = arguments["job"]
     context = ray.train.get_context()
-    use_threads(job.config, context.get_local_world_size() * arguments.get("trials_on_node", 1))
-    dress = arguments.get("dress")
+    dress, on_node = arguments.get("dress"), context.get_local_world_size()
+    use_threads(job.config, dress.workers_on_node(on_node) if dress else on_node)
 
     def report(row: dict[str, Any]) -> bool:
         ray.train.report(dress(row) if dress else row)

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -41,6 +43,13 @@ GRID = {
 }
 ASHA = {**GRID, "searcher": "optuna", "scheduler": "asha", "num_trials": 14}
 ASHA["space"] = {**GRID["space"], "optimizer.learning_rate": {"log_uniform": [5e-4, 8e-3]}}
+SEARCHES = {
+    "grid-fifo": GRID,
+    "optuna-asha": ASHA,
+    "hyperband": {**ASHA, "searcher": "random", "scheduler": "hyperband", "num_trials": 10},
+    "pbt": {**ASHA, "scheduler": "pbt", "num_trials": 5, "space": {"optimizer.learning_rate": {"choice": RATES}}},
+    "confirm": {**ASHA, "num_trials": 4, "confirm": {"top": 2, "seeds": 2}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +91,11 @@ def whole_lines(out: Path) -> list[bytes]:
 
 
 def read(out: Path) -> Journal:
-    journal = Journal(out)
-    journal.close()
+    """What the journal says, also while a search holds it."""
+    with TemporaryDirectory() as copy:
+        (Path(copy) / JOURNAL).write_bytes(b"".join(line + b"\n" for line in whole_lines(out)))
+        journal = Journal(Path(copy))
+        journal.close()
     return journal
 
 
@@ -96,9 +108,9 @@ def epochs_trained(out: Path, trial: str) -> list[int]:
     return [json.loads(line)["epoch"] for line in (out / "trials" / trial / "history.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("search", [GRID, ASHA], ids=["grid-fifo", "optuna-asha"])
-def test_killed_searches_go_on(address: str, shards: Path, tmp_path: Path, search: dict[str, Any]) -> None:
-    out, rng = tmp_path / "killed", random.Random(3)
+@pytest.mark.parametrize("name", SEARCHES)
+def test_killed_searches_go_on(address: str, shards: Path, tmp_path: Path, name: str) -> None:
+    out, rng, search = tmp_path / "killed", random.Random(3), SEARCHES[name]
     driver = tune(address, shards, out, search)
     for kill in range(KILLS):
         wanted = len(whole_lines(out)) + rng.randint(1, 5)
@@ -119,21 +131,21 @@ def test_killed_searches_go_on(address: str, shards: Path, tmp_path: Path, searc
             assert time.monotonic() < deadline, out.with_suffix(".log").read_text()[-3000:]
             time.sleep(0.01)
         assert whole_lines(out)[: len(before)] == before, "what happened stays"
-        for epoch, scores in reached.items():
+        for epoch, scores in reached.items() if name == "optuna-asha" else ():
             assert scores.items() <= rungs(out)[epoch].items(), "no rung is lost"
     assert driver.wait(TIMEOUT_S) == 0, out.with_suffix(".log").read_text()[-3000:]
     journal = read(out)
-    assert len(journal.trials) == (10 if search is GRID else 14)
+    assert len(journal.main) == search.get("num_trials", 10) and len(journal.confirming) == 4 * (name == "confirm")
     assert all(trial.status in ("finished", "stopped") for trial in journal.trials.values())
     again = 0
-    for trial in journal.trials.values():
+    for trial in () if name == "pbt" else journal.trials.values():
         assert [row["epoch"] for row in trial.rows] == list(range(1, trial.epochs + 1)), "no epoch twice"
         trained = epochs_trained(out, trial.id)
         again += len(trained) - len(set(trained))
     print(f"{again} epochs trained again after {KILLS} kills, each the one that was not in a checkpoint yet")
     ends = [event["trial"] for event in journal.events if event["event"] == "ended"]
     assert len(ends) == len(set(ends)) == len(journal.trials), "no trial ended twice"
-    if search is GRID:
+    if name == "grid-fifo":
         unbroken = tmp_path / "unbroken"
         assert tune(address, shards, unbroken, search).wait(TIMEOUT_S) == 0
         assert (out / "leaderboard.csv").read_text() == (unbroken / "leaderboard.csv").read_text()
@@ -148,6 +160,27 @@ def test_a_search_uses_all_nodes(address: str, shards: Path, tmp_path: Path) -> 
     assert len(nodes) == 3 and nodes <= journal.started[0]["nodes"].keys()
     assert sum(journal.started[0]["nodes"].values()) == journal.started[0]["at_once"] == 3
     with (out / "trials.csv").open() as file:
-        assert {line["node"] for line in csv.DictReader(file)} == nodes
+        assert {line["nodes"] for line in csv.DictReader(file)} == nodes
     report = (out / "report.html").read_text()
     assert all(node in report for node in nodes)
+
+
+def test_a_killed_trial_of_two_workers_goes_on(address: str, shards: Path, tmp_path: Path) -> None:
+    """The process that waits for its workers is killed; their places must be free for the next start."""
+    out = tmp_path / "two"
+    base = {**BASE, "epochs": 6, "scaling": {"num_workers": 2, "threads_per_worker": 1}}
+    driver = tune(address, shards, out, {**GRID, "base": base, "num_trials": 1})
+    deadline = time.monotonic() + TIMEOUT_S
+    while not any(b'"epoch"' in line for line in whole_lines(out)):
+        assert time.monotonic() < deadline and driver.poll() is None, out.with_suffix(".log").read_text()[-3000:]
+        time.sleep(0.05)
+    waiting = [p for p in psutil.process_iter(["cmdline"]) if "ImplicitFunc" in " ".join(p.info["cmdline"] or ())]
+    assert waiting
+    for process in waiting:
+        process.kill()
+    assert driver.wait(TIMEOUT_S) == 0, out.with_suffix(".log").read_text()[-3000:]
+    (trial,) = read(out).trials.values()
+    assert trial.status == "finished" and trial.failures == [
+        "its process died; the operating system kills what takes too much memory"
+    ]
+    assert [row["epoch"] for row in trial.rows] == list(range(1, 7))
