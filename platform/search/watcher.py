@@ -13,6 +13,7 @@ from .decisions import write_decision
 from .journal import Journal, Trial
 from .population import read_pointer
 from .proposals import SCORE
+from .ranking import metric_of
 from .trial import FAILURE, TRIALS
 
 _LONGEST_REASON = 400
@@ -32,6 +33,7 @@ class JournalCallback(Callback):
 
     def __init__(self, journal: Journal, search: SearchConfig, told_to_stop: Set[str] | None = None):
         self._journal = journal
+        self._metric = metric_of(search)
         self._told_to_stop = told_to_stop
         self._in_population = search.scheduler == "pbt"
         self._keeps_checkpoints = search.scheduler in ("pbt", "hyperband")
@@ -50,8 +52,9 @@ class JournalCallback(Callback):
         ours = self._of(trial)
         if FAILURE in result:
             self._end(ours, "failed", result[FAILURE])
-        elif result["epoch"] > ours.epochs or (self._in_population and not _is_told_again(result, ours)):
-            self._journal.add("epoch", ours.id, row={k: v for k, v in result.items() if k not in _TUNE_ADDS})
+        elif result["epoch"] > ours.epochs or (self._in_population and not self._is_told_again(result, ours)):
+            row = {key: value for key, value in result.items() if key not in _TUNE_ADDS and key != SCORE}
+            self._journal.add("epoch", ours.id, row=row)
         if self._told_to_stop is not None and "epoch" in result:
             folder = self._journal.folder / TRIALS / ours.id
             write_decision(folder, result["epoch"], stop=ours.id in self._told_to_stop)
@@ -68,6 +71,11 @@ class JournalCallback(Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(self._of(trial), "failed", _reason(trial))
 
+    def _is_told_again(self, result: dict[str, Any], trial: Trial) -> bool:
+        """A trial of a population starts with telling its last epoch; with others' weights it may fall behind."""
+        last = trial.rows[-1] if trial.rows else {}
+        return all(last.get(key) == result[key] for key in ("epoch", self._metric))
+
     def _of(self, trial: Any) -> Trial:
         return self._journal.trials[str(trial)]
 
@@ -77,13 +85,6 @@ class JournalCallback(Callback):
         self._journal.add("ended", trial.id, status=status, **({"reason": reason} if reason else {}))
         if not self._keeps_checkpoints:
             remove_checkpoints(self._journal.folder, trial)
-
-
-def _is_told_again(result: dict[str, Any], trial: Trial) -> bool:
-    """A trial of a population that starts again tells its last epoch once more; it may also fall behind, by others'
-    weights."""
-    last = trial.rows[-1] if trial.rows else {}
-    return (last.get("epoch"), last.get(SCORE)) == (result["epoch"], result[SCORE])
 
 
 def remove_checkpoints(out: Path, trial: Trial) -> None:

@@ -53,7 +53,7 @@ SEARCHES = {
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def cluster() -> Iterator[Any]:
     """Three nodes with a CPU each, and a head without."""
     from ray.cluster_utils import Cluster
 
@@ -61,8 +61,13 @@ def address() -> Iterator[str]:
     for _ in range(3):
         cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
     cluster.wait_for_nodes(60)
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
+
+
+@pytest.fixture
+def address(cluster: Any) -> str:
+    return cluster.address
 
 
 @pytest.fixture(scope="module")
@@ -165,16 +170,18 @@ def test_a_search_uses_all_nodes(address: str, shards: Path, tmp_path: Path) -> 
     assert all(node in report for node in nodes)
 
 
-def test_a_killed_trial_of_two_workers_goes_on(address: str, shards: Path, tmp_path: Path) -> None:
+def test_a_killed_trial_of_two_workers_goes_on(cluster: Any, shards: Path, tmp_path: Path) -> None:
     """The process that waits for its workers is killed; their places must be free for the next start."""
     out = tmp_path / "two"
     base = {**BASE, "epochs": 6, "scaling": {"num_workers": 2, "threads_per_worker": 1}}
-    driver = tune(address, shards, out, {**GRID, "base": base, "num_trials": 1})
+    driver = tune(cluster.address, shards, out, {**GRID, "base": base, "num_trials": 1})
     deadline = time.monotonic() + TIMEOUT_S
     while not any(b'"epoch"' in line for line in whole_lines(out)):
         assert time.monotonic() < deadline and driver.poll() is None, out.with_suffix(".log").read_text()[-3000:]
         time.sleep(0.05)
-    waiting = [p for p in psutil.process_iter(["cmdline"]) if "ImplicitFunc" in " ".join(p.info["cmdline"] or ())]
+    raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.list_all_nodes()]
+    processes = [process for raylet in raylets for process in raylet.children(recursive=True)]
+    waiting = [process for process in processes if "ImplicitFunc" in " ".join(process.cmdline())]
     assert waiting
     for process in waiting:
         process.kill()

@@ -75,12 +75,21 @@ def test_a_search_ranks_its_trials_and_train_takes_the_best(practice_shards: Pat
 
 
 def test_trials_of_two_workers_are_ray_train_runs(practice_shards: Path, tmp_path: Path) -> None:
-    search = make_search({"epochs": 4, "scaling": {"num_workers": 2}}, num_trials=3, searcher="random")
+    search = make_search({"epochs": 1, "scaling": {"num_workers": 2}}, num_trials=1, searcher="random")
+    (entry,) = tune_model(practice_shards, tmp_path / "search", search).ranked
+    (row,) = entry.trial.rows
+    assert row["workers"] == row["devices"] == sum(row["nodes"].values()) == 2 and row["latency_ms"] > 0
+    assert entry.trial.status == "finished"
+
+
+@pytest.mark.chaos
+def test_trials_of_two_workers_end_by_themselves(practice_shards: Path, tmp_path: Path) -> None:
+    """Trials that ASHA stops give their places back: with those of three kept, six CPUs would hold no fourth."""
+    search = make_search({"epochs": 4, "scaling": {"num_workers": 2}}, num_trials=7)
     results = tune_model(practice_shards, tmp_path / "search", search)
-    assert len(results.ranked) == 3 and not results.failed
-    rows = [row for entry in results.ranked for row in entry.trial.rows]
-    assert all(row["workers"] == 2 and row["devices"] == 2 for row in rows)
-    assert any(entry.trial.status == "finished" for entry in results.ranked)
+    assert len(results.ranked) == 7 and not results.failed and not results.unfinished
+    stopped = [entry.trial for entry in results.ranked if entry.trial.status == "stopped"]
+    assert stopped and all(trial.epochs < 4 for trial in stopped)
 
 
 def test_failures_are_told_and_end_nothing(
@@ -115,45 +124,38 @@ def test_failures_are_told_and_end_nothing(
 
 
 def test_a_budget_stops_the_search_and_a_greater_one_goes_on(practice_shards: Path, tmp_path: Path) -> None:
-    search = make_search({"epochs": 3}, scheduler="fifo", searcher="random", budget_device_hours=0.5 / 3600)
+    search = make_search({"epochs": 3}, num_trials=2, scheduler="fifo", searcher="random", budget_device_hours=1e-4)
     first = tune_model(practice_shards, tmp_path / "search", search)
     assert first.unfinished, "cut off, not ended"
     whole = tune_model(practice_shards, tmp_path / "search", search.model_copy(update={"budget_device_hours": 1.0}))
-    assert [entry.trial.epochs for entry in whole.ranked] == [3, 3, 3] and not whole.unfinished
+    assert [entry.trial.epochs for entry in whole.ranked] == [3, 3] and not whole.unfinished
     for entry in whole.ranked:
         assert [row["epoch"] for row in entry.trial.rows] == [1, 2, 3], "no epoch twice"
 
 
 def test_the_best_are_trained_again_with_other_seeds(practice_shards: Path, tmp_path: Path) -> None:
-    search = make_search({"epochs": 1}, confirm={"top": 1, "seeds": 2})
+    search = make_search({"epochs": 1}, num_trials=2, confirm={"top": 1, "seeds": 2})
     results = tune_model(practice_shards, tmp_path / "search", search)
     winner = results.ranked[0]
     assert winner.num_seeds == 2 and winner.mean is not None and winner.trial.seed is None
     journal = Journal(tmp_path / "search")
     journal.close()
     assert {trial.id for trial in journal.confirming} == {f"{winner.trial.id}-seed1", f"{winner.trial.id}-seed2"}
-    assert (
-        len(
-            {
-                trial.rows[0]["train_total"] if "train_total" in trial.rows[0] else trial.rows[0][METRIC]
-                for trial in journal.confirming
-            }
-        )
-        == 2
-    )
+    assert len({trial.rows[0]["train_loss"] for trial in journal.confirming}) == 2, "other seeds, other losses"
 
 
-@pytest.mark.parametrize("scheduler", ["hyperband", "pbt"])
+@pytest.mark.parametrize("scheduler", [pytest.param("hyperband", marks=pytest.mark.chaos), "pbt"])
 def test_other_schedulers_end(scheduler: str, practice_shards: Path, tmp_path: Path) -> None:
     space = {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
-    search = make_search({"epochs": 4}, space=space, scheduler=scheduler, num_trials=8, max_concurrent=None)
+    trials = {"hyperband": 8, "pbt": 4}[scheduler]
+    search = make_search({"epochs": 4}, space=space, scheduler=scheduler, num_trials=trials, max_concurrent=None)
     results = tune_model(practice_shards, tmp_path / "search", search)
-    assert len(results.ranked) == 8 and not results.failed and not results.unfinished
+    assert len(results.ranked) == trials and not results.failed and not results.unfinished
     if scheduler == "hyperband":
         assert {entry.trial.status for entry in results.ranked} == {"finished", "stopped"}
     else:
         taken = [entry.trial for entry in results.ranked if entry.trial.source]
-        assert taken and all(trial.source != trial.id for trial in taken)
+        assert taken and all(trial.source["trial"] != trial.id for trial in taken)
 
 
 def test_rungs_are_those_of_the_unbroken_search(tmp_path: Path) -> None:
