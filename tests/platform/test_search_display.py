@@ -233,7 +233,7 @@ def test_drawing_beside_the_driver_never_fails(tmp_path: Path, caplog: pytest.Lo
 
         thread = Thread(target=refresh)
         thread.start()
-        for number in range(60):
+        for number in range(12):
             shown.trial(f"{number:04}", [0.5] * 2, "stopped" if number % 3 else None)
         over.set()
         thread.join()

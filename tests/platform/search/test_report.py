@@ -233,7 +233,12 @@ def test_report_of_a_population_that_went_back_to_earlier_epochs(journal: Journa
         journal.add("begun", name, point={RATE: 1e-3, MUTUAL: True})
         for epoch in (1, 2, 3):
             add_epoch(journal, name, epoch, 0.6 + 0.01 * epoch)
-    journal.add("changed", "0001", point={RATE: 2e-3, MUTUAL: False}, source="0000")
+    journal.add(
+        "changed",
+        "0001",
+        point={RATE: 2e-3, MUTUAL: False},
+        source={"trial": "0000", "checkpoint": "epoch0001-step00000001"},
+    )
     for epoch in (2, 3):
         add_epoch(journal, "0001", epoch, 0.7 + 0.01 * epoch)
     page, plots = _written(journal, search)
