@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..config import TrainConfig, parse_config
 from ..errors import UserError
@@ -43,7 +43,7 @@ class SearchConfig(BaseModel):
 
     base: dict[str, Any] = {}
     """Configuration of every trial (config.py: TrainConfig)."""
-    space: dict[str, Parameter] = Field(min_length=1)
+    space: dict[str, Parameter]
     """What varies: dotted key of the configuration -> values."""
     num_trials: int | None = Field(None, ge=1)
     """Trials in all; a grid takes all of its points where null, other searchers 8."""
@@ -71,6 +71,13 @@ class SearchConfig(BaseModel):
     """Keep the shards in the memory of every node, where they fit, in place of reading them for every trial."""
     confirm: Confirm | None = None
     seed: int = Field(0, ge=0)
+
+    @field_validator("space")
+    @classmethod
+    def _something(cls, space: dict[str, Parameter]) -> dict[str, Parameter]:
+        if not space:
+            raise ValueError("it is empty; name at least one key that varies, with its values")
+        return space
 
     @model_validator(mode="after")
     def _varied_once(self) -> "SearchConfig":

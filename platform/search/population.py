@@ -35,8 +35,11 @@ def read_pointer(reported: Any) -> Pointer | None:
     """What a reported checkpoint points to."""
     if reported is None:
         return None
-    with reported.as_directory() as held:
-        return json.loads((Path(held) / _POINTER).read_text())
+    try:
+        with reported.as_directory() as held:
+            return json.loads((Path(held) / _POINTER).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def adopt(pointer: Pointer | None, folder: Path, identity: str) -> bool:

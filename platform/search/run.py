@@ -24,7 +24,7 @@ from ..ray_session import start_ray
 from ..train.job import TrainJob
 from ..train.prepare import make_job, require_both_classes
 from .config import EXTENSIBLE, SearchConfig
-from .journal import Journal, Trial
+from .journal import JOURNAL, Journal, Trial
 from .resources import devices_of, greatest_need, live_nodes, need_of, trials_at_once
 from .results import Results, rank, write_results
 from .space import Point
@@ -32,6 +32,7 @@ from .space import Point
 if TYPE_CHECKING:
     from .trial import TrialTask
 
+MARKER = "run.json"
 OnChange = Callable[[Journal], None]
 _RAY = ".ray"
 """What Ray Tune writes of its own; nothing is read from it."""
@@ -56,7 +57,7 @@ def tune_model(
     configs = search.trial_configs()
     job = _checked(shards, search, configs)
     identity = hashlib.sha256((search.model_dump_json(exclude=EXTENSIBLE) + job.identity).encode()).hexdigest()
-    claim_folder(out / "run.json", {"identity": identity, "search": search.model_dump(mode="json")})
+    claim_folder(out / MARKER, {"identity": identity, "search": search.model_dump(mode="json")})
     journal = Journal(out, on_change)
     try:
         _settle(journal, search, configs, job.config.metric)
@@ -66,6 +67,9 @@ def tune_model(
         return write_results(out, search, journal)
     finally:
         journal.close()
+        if not journal.events:  # Nothing began: OUT is free for the search as it was meant.
+            (out / MARKER).unlink()
+            (out / JOURNAL).unlink()
 
 
 def _checked(shards: Path, search: SearchConfig, configs: Sequence[TrainConfig]) -> TrainJob:

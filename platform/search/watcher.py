@@ -1,6 +1,7 @@
 """What Ray Tune tells of its trials, written into the journal as it happens."""
 
 import shutil
+from collections import Counter
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class JournalCallback(Callback):
         self._metric = metric_of(search)
         self._told_to_stop = told_to_stop
         self._in_population = search.scheduler == "pbt"
+        self._starting_s: Counter[str] = Counter()
         self._keeps_checkpoints = search.scheduler in ("pbt", "hyperband")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -54,7 +56,10 @@ class JournalCallback(Callback):
             self._end(ours, "failed", result[FAILURE])
         elif result["epoch"] > ours.epochs or (self._in_population and not self._is_told_again(result, ours)):
             row = {key: value for key, value in result.items() if key not in _TUNE_ADDS and key != SCORE}
+            row["spent_s"] += self._starting_s.pop(ours.id, 0.0)
             self._journal.add("epoch", ours.id, row=row)
+        else:  # Told again at a start, which took its time.
+            self._starting_s[ours.id] += result["spent_s"]
         if self._told_to_stop is not None and "epoch" in result:
             folder = self._journal.folder / TRIALS / ours.id
             write_decision(folder, result["epoch"], stop=ours.id in self._told_to_stop)

@@ -21,6 +21,7 @@ import yaml
 
 from vizecg.platform.search.journal import JOURNAL, Journal
 from vizecg.platform.search.schedulers import ReplayedAsha
+from vizecg.platform.search.utilisation import node_uses
 
 pytestmark = pytest.mark.chaos
 
@@ -166,6 +167,8 @@ def test_a_search_uses_all_nodes(address: str, shards: Path, tmp_path: Path) -> 
     assert sum(journal.started[0]["nodes"].values()) == journal.started[0]["at_once"] == 3
     with (out / "trials.csv").open() as file:
         assert {line["nodes"] for line in csv.DictReader(file)} == nodes
+    for use in node_uses(journal):
+        print(f"node {use.node}: {use.num_trials} trials, {use.share or 0:.0%} of its time")
     report = (out / "report.html").read_text()
     assert all(node in report for node in nodes)
 

@@ -216,3 +216,4 @@ def test_a_space_that_no_trial_can_run_on_is_told_at_once(practice_shards: Path,
     search = make_search({"scaling": {"use_gpu": True}})
     with pytest.raises(UserError, match="needs 1 CPUs and 1 GPUs and this cluster has 6 and 0"):
         tune_model(practice_shards, tmp_path / "search", search)
+    assert not list((tmp_path / "search").iterdir()), "the mended search may take the folder"
