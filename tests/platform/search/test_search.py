@@ -10,7 +10,7 @@ import pytest
 
 from vizecg.platform.config import load_config
 from vizecg.platform.errors import UserError
-from vizecg.platform.search.config import SearchConfig
+from vizecg.platform.search.config import Confirm, SearchConfig
 from vizecg.platform.search.journal import Journal
 from vizecg.platform.search.proposals import propose
 from vizecg.platform.search.run import tune_model
@@ -123,28 +123,27 @@ def test_failures_are_told_and_end_nothing(
     assert all(f"{weight:g}" in board for weight in failed)
 
 
-def test_a_budget_stops_the_search_and_a_greater_one_goes_on(practice_shards: Path, tmp_path: Path) -> None:
+def test_a_budget_stops_a_search_and_a_greater_one_goes_on_to_confirm_the_best(
+    practice_shards: Path, tmp_path: Path
+) -> None:
     search = make_search({"epochs": 3}, num_trials=2, scheduler="fifo", searcher="random", budget_device_hours=1e-4)
     first = tune_model(practice_shards, tmp_path / "search", search)
     assert first.unfinished, "cut off, not ended"
-    whole = tune_model(practice_shards, tmp_path / "search", search.model_copy(update={"budget_device_hours": 1.0}))
+    greater = search.model_copy(update={"budget_device_hours": 1.0, "confirm": Confirm(top=1, seeds=2)})
+    whole = tune_model(practice_shards, tmp_path / "search", greater)
     assert [entry.trial.epochs for entry in whole.ranked] == [3, 3] and not whole.unfinished
     for entry in whole.ranked:
         assert [row["epoch"] for row in entry.trial.rows] == [1, 2, 3], "no epoch twice"
-
-
-def test_the_best_are_trained_again_with_other_seeds(practice_shards: Path, tmp_path: Path) -> None:
-    search = make_search({"epochs": 1}, num_trials=2, confirm={"top": 1, "seeds": 2})
-    results = tune_model(practice_shards, tmp_path / "search", search)
-    winner = results.ranked[0]
-    assert winner.num_seeds == 2 and winner.mean is not None and winner.trial.seed is None
+    winner = whole.ranked[0]
+    assert winner.num_seeds == 2 and winner.is_confirmed and winner.trial.seed is None
     journal = Journal(tmp_path / "search")
     journal.close()
     assert {trial.id for trial in journal.confirming} == {f"{winner.trial.id}-seed1", f"{winner.trial.id}-seed2"}
     assert len({trial.rows[0]["train_loss"] for trial in journal.confirming}) == 2, "other seeds, other losses"
 
 
-@pytest.mark.parametrize("scheduler", [pytest.param("hyperband", marks=pytest.mark.chaos), "pbt"])
+@pytest.mark.chaos
+@pytest.mark.parametrize("scheduler", ["hyperband", "pbt"])
 def test_other_schedulers_end(scheduler: str, practice_shards: Path, tmp_path: Path) -> None:
     space = {"optimizer.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
     trials = {"hyperband": 8, "pbt": 4}[scheduler]

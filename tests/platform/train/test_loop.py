@@ -128,6 +128,26 @@ def test_another_configuration_does_not_go_on(
     assert TrainingRun(scaled, alone([], tmp_path)).finished, "scaling may change"
 
 
+def test_a_run_ends_when_told_and_tells_what_was_not_reported(
+    practice_shards: Path, tmp_path: Path, tiny_config: Config, alone: Alone
+) -> None:
+    """As a search needs it: stopped after an epoch, gone on, and told again at a later start."""
+    job = make_job(practice_shards, tiny_config("epochs=3"))
+    reported: list[dict[str, Any]] = []
+
+    def stop_first(row: dict[str, Any]) -> bool:
+        reported.append(row)
+        return row["epoch"] == 1
+
+    TrainingRun(job, replace(alone([], tmp_path), report=stop_first, waits_for_checkpoints=True)).train()
+    assert [row["epoch"] for row in reported] == [1]
+    TrainingRun(job, replace(alone(reported, tmp_path), known_epochs=1)).train()
+    assert [(row["epoch"], row["finished"]) for row in reported] == [(1, False), (2, False), (3, True)]
+    again: list[dict[str, Any]] = []
+    TrainingRun(job, replace(alone(again, tmp_path), known_epochs=1)).train()
+    assert again == reported[1:], "the last two, as they were, without a step"
+
+
 def test_reports_losses_and_metrics_of_every_epoch(
     practice_shards: Path, tmp_path: Path, tiny_config: Config, alone: Alone
 ) -> None:
@@ -142,7 +162,8 @@ def test_reports_losses_and_metrics_of_every_epoch(
     assert reported[0]["train_loss"] == pytest.approx(sum(reported[0][name] for name in parts))
     json.dumps(reported, allow_nan=False)
     saved = latest_checkpoint(tmp_path / FOLDER, job.identity)
-    assert saved is not None and saved.state.history[-1] == reported[-1]
+    assert saved is not None and saved.state.history[-1] | {"finished": True} == reported[-1]
+    assert reported[0]["finished"] is False
     assert {"model", "average", "best"} == saved.weights.keys()
 
 
