@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from .score import score_pages
 from .search.config import load_search
 from .search.ranking import metric_of
 from .search.run import tune_model
+from .settings import look_up
 from .train.driver import cpus_of_training, train_model
 
 EXAM_RECORDS = 1000
@@ -145,7 +145,7 @@ def _searched(out: Path) -> TrainConfig:
     best = search.trial_config(results.best).model_dump(mode="json")
     # A ratio sets two keys.
     keys = [key for name, parameter in search.space.items() for key in (name, parameter.to) if key]
-    found = {key: reduce(lambda place, part: place[part], key.split("."), best) for key in keys}
+    found = {key: look_up(best, key) for key in keys}
     return load_config(_shipped("vizecgnet.smoke.yaml"), [f"{key}={json.dumps(v)}" for key, v in found.items()])
 
 

@@ -48,12 +48,25 @@ def _parse_scalar(text: str, override: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not YAML; quote it, such as --set 'key=\"value\"'") from None
+    return number_or_text(value)
+
+
+def number_or_text(value: Any) -> Any:
+    """A number where YAML gives a text that is one: YAML 1.1 takes 1e-3 for a word."""
     if not isinstance(value, str):
         return value
     try:
-        return float(value)  # YAML 1.1 takes 1e-3 for a word.
+        return float(value)
     except ValueError:
         return value
+
+
+def look_up(values: dict[str, Any], key: str) -> Any:
+    """What stands at a dotted key; None where nothing does."""
+    place: Any = values
+    for part in key.split("."):
+        place = place.get(part) if isinstance(place, dict) else None
+    return place
 
 
 def explain(error: ValidationError, schema: type[BaseModel]) -> str:

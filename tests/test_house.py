@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": {"platform.predictor", "platform.bundle", "platform.errors", "platform.ray_session"},
     "platform.demo": {
         "serve", "platform.console", "platform.search", "platform.train", "platform.score", "platform.evaluate",
-        "platform.data", "platform.config", "platform.errors", "platform.ray_session",
+        "platform.data", "platform.config", "platform.settings", "platform.errors", "platform.ray_session",
     },
     "platform.verbs": {
         "serve", "platform.demo", "platform.console", "platform.search", "platform.reproduce", "platform.train",

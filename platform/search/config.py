@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..config import TrainConfig, parse_config
 from ..errors import UserError
-from ..settings import explain, merge_overrides, read_yaml, valid_keys
+from ..settings import explain, look_up, merge_overrides, read_yaml, valid_keys
 from .space import Parameter, Point
 
 EXTENSIBLE = {"num_trials", "max_concurrent", "budget_device_hours", "confirm", "max_failures", "share_shards"}
@@ -154,9 +154,7 @@ class SearchConfig(BaseModel):
 
 
 def _number_at(values: dict[str, Any], key: str) -> float:
-    place: Any = values
-    for part in key.split("."):
-        place = place.get(part) if isinstance(place, dict) else None
+    place = look_up(values, key)
     if isinstance(place, bool) or not isinstance(place, int | float):
         near = difflib.get_close_matches(key, valid_keys(TrainConfig), n=1)
         hint = f"; did you mean {near[0]!r}?" if near and near[0] != key else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ..settings import look_up
 from .config import SearchConfig
 from .journal import Journal, Trial
 from .ranking import Ranked, Results, spread_of
@@ -47,7 +48,7 @@ def _everything(search: SearchConfig, metric: str, trial: Trial) -> Cells:
     last = trial.rows[-1] if trial.rows else {}
     latencies = [row["latency_ms"] for row in trial.rows if row.get("latency_ms") is not None]
     config = search.trial_config(trial.point, trial.seed)
-    settings = {key: _setting(config.model_dump(mode="json"), key) for key in _settings(search)}
+    settings = {key: look_up(config.model_dump(mode="json"), key) for key in _settings(search)}
     return {
         "trial": trial.id,
         "status": status_of(trial),
@@ -77,12 +78,6 @@ def _settings(search: SearchConfig) -> list[str]:
     """Keys of the configuration that the dimensions set and that are no dimension's own heading."""
     ratios = [(key, parameter.to) for key, parameter in search.space.items() if parameter.to]
     return [key for pair in ratios for key in pair]
-
-
-def _setting(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 def status_of(trial: Trial) -> str:

@@ -54,7 +54,7 @@ def trials_at_once(nodes: dict[str, dict[str, float]], need: Need, search: Searc
     Raises:
         UserError: not even one would run.
     """
-    held = sum(need.fit_into(resources) for resources in nodes.values()) // (need.workers if need.workers > 1 else 1)
+    held = sum(need.fit_into(resources) for resources in nodes.values()) // need.workers
     if search.max_concurrent is not None and ("RAY_ADDRESS" in os.environ or held):
         # Whoever says so may know of an autoscaler that adds nodes.
         return search.max_concurrent if "RAY_ADDRESS" in os.environ else min(search.max_concurrent, held)

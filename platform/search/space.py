@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..settings import number_or_text
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
@@ -54,7 +56,7 @@ class Parameter(BaseModel):
         for value in values:
             if not isinstance(value, str | int | float | bool | None):
                 raise ValueError(f"{value!r} is no text, number, true, false or null")
-        values = [_number_or_text(value) for value in values]
+        values = [number_or_text(value) for value in values]
         if any(value in values[:index] for index, value in enumerate(values)):  # Optuna takes 1 and true for one value.
             raise ValueError("a value stands there twice")
         return values
@@ -113,15 +115,6 @@ class Parameter(BaseModel):
             return {key: value}
         total = base[key] + base[self.to]
         return {key: total * value / (1 + value), self.to: total / (1 + value)}
-
-
-def _number_or_text(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)  # YAML 1.1 takes 1e-3 for a word.
-    except ValueError:
-        return value
 
 
 def named(key: str, parameter: Parameter) -> str:
