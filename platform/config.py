@@ -32,6 +32,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Layout = Literal["3x4", "3x4+1", "3x4+3", "6x2", "6x2+1", "12x1"]
+"""Those of one page (data/printing/layout.py)."""
+Condition = Literal["clean", "scan-colour", "scan-bw", "photo-clean", "photo-stained", "photo-crumpled", "screen-photo"]
+"""What befalls a page (data/artefacts.py: PRESETS)."""
+
+
+class DrawnSection(Section):
+    """Pages of `page: drawn`."""
+
+    layouts: tuple[Layout, ...] | None = Field(None, min_length=1)
+    """Which ones; all where null."""
+    conditions: dict[Condition, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"clean": 1.0})
+    """How often each befalls a page, by weight."""
+    artefact_strength: float = Field(1.0, ge=0)
+    """Over the conditions' own: 0 leaves every page clean, 1 is what clinics have."""
+    measurements: bool = False
+    """Print rate, axis and intervals: computed ones on half of the pages, random ones on the others, because they tell
+    what is to be learnt."""
+
+    @field_validator("conditions")
+    @classmethod
+    def _some(cls, value: dict[str, float]) -> dict[str, float]:
+        if not sum(value.values()) > 0:
+            raise ValueError("expected at least one condition with a weight above 0")
+        return value
+
+
 class DataConfig(Section):
     page_width_px: int | None = Field(None, ge=64)
     """Width that the model sees; as stored in the shards where null."""
@@ -41,6 +68,7 @@ class DataConfig(Section):
     decode_threads: int = Field(2, ge=1)
     page: Literal["stored", "drawn"] = "stored"
     """In training: pages as they are in the shards, or drawn anew from the signal in every epoch."""
+    drawn: DrawnSection = Field(default_factory=DrawnSection)
     page_shift_px: int = Field(0, ge=0)
     """Move every training page by up to so many pixels, differently in every epoch."""
     balance: float = Field(0.0, ge=0, le=1)

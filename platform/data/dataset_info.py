@@ -5,12 +5,14 @@ OUT/{train,val,test}/part-00000.parquet
 """
 
 import posixpath
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -18,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import UserError
 from ..settings import explain
+from .printing.style import LONGEST_ROW_MM
 from .splits import SPLITS
 
 if TYPE_CHECKING:
@@ -38,18 +41,34 @@ class PageSettings(_Checked):
     layout: str = "3x4+1"
     width_px: int = 512
     height_px: int = 384
-    paper_speed_mm_per_s: float = 25.0
+    paper_speed_mm_per_s: float = Field(25.0, gt=0)
     gain_mm_per_mv: float = 10.0
+    chest_gain_mm_per_mv: float | None = None
+    timing: Literal["sequential", "simultaneous"] = "sequential"
+    grid: str = "pink"
+    """Its colour (page.py: GRID_COLOURS)."""
+    pulse: Literal["left", "right", "none"] = "left"
+    varied: bool = False
+    """Print every record in another way, as devices do: of these settings only the size is kept then."""
 
     @model_validator(mode="after")
     def _printable(self) -> "PageSettings":
-        self.style()
+        self.style("")
         return self
 
-    def style(self) -> "PageStyle":
-        from .page import PageStyle
+    def style(self, record_id: str) -> "PageStyle":
+        """The style of a record's page."""
+        from .page import GRID_COLOURS, PageStyle
+        from .printing.styles import page_style
 
-        return PageStyle(**self.model_dump())
+        if self.varied:
+            return page_style(np.random.default_rng(zlib.crc32(record_id.encode())), self.width_px, self.height_px)
+        if self.grid not in GRID_COLOURS:
+            raise ValueError(f"page grid {self.grid!r} is not one of {', '.join(GRID_COLOURS)}")
+        fields = self.model_dump(exclude={"grid", "varied"})
+        duration_s = min(10.0, LONGEST_ROW_MM / self.paper_speed_mm_per_s)
+        width_mm = 285.0 if self.pulse == "right" else PageStyle.paper_width_mm
+        return PageStyle(**fields, **GRID_COLOURS[self.grid], duration_s=duration_s, paper_width_mm=width_mm)
 
 
 class ShardConfig(_Checked):

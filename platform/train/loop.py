@@ -243,7 +243,7 @@ class TrainingRun:
     @cached_property
     def _decoder(self) -> BatchDecoder:
         data, job = self.config.data, self.job
-        drawn = DrawnPages(job.sampling_rate_hz, self.config.seed) if data.page == "drawn" else None
+        drawn = DrawnPages(job.sampling_rate_hz, self.config.seed, data.drawn) if data.page == "drawn" else None
         return BatchDecoder(
             job.label_space, job.page, data.decode_threads, data.page_shift_px, self.config.seed,
             num_samples=job.num_samples, drawn=drawn,

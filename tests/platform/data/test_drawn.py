@@ -1,15 +1,23 @@
 """Drawn pages show the record's signal, another way in every epoch, whoever draws them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from vizecg.platform.config import Condition, DrawnSection, Layout
+from vizecg.platform.data.artefacts import PRESETS
 from vizecg.platform.data.batches import RankStream, read_on_threads, read_row_group
 from vizecg.platform.data.dataset_info import read_row_index
 from vizecg.platform.data.decode import BatchDecoder
-from vizecg.platform.data.drawn import STYLES_PER_EPOCH, DrawnPages, page_style
+from vizecg.platform.data.drawn import STYLES_PER_EPOCH, DrawnPages
 from vizecg.platform.data.labels import load_label_space
 from vizecg.platform.data.order import Pass, RowGroup, epoch_plan
+from vizecg.platform.data.page import PageStyle
+from vizecg.platform.data.printing.measurements import random_measurements
+from vizecg.platform.data.printing.styles import ONE_PAGE_LAYOUTS
 from vizecg.platform.data.read_page import PageSpec, prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,7 +77,9 @@ def test_validation_and_records_without_signals_keep_the_stored_page(groups) -> 
     ]
 
 
-def test_absent_leads_and_padding_are_not_drawn() -> None:
+def test_absent_leads_and_padding_are_not_drawn(monkeypatch) -> None:
+    plain = PageStyle(width_px=160, height_px=120)
+    monkeypatch.setattr("vizecg.platform.data.drawn.page_style", lambda *_: plain)
     signal = np.random.default_rng(0).normal(0, 0.3, (12, 500)).astype(np.float32)
     drawn, without_v6 = DrawnPages(RATE_HZ, 0), ALL_LEADS.copy()
     without_v6[11] = False
@@ -106,14 +116,63 @@ def test_a_batch_draws_what_was_recorded(groups, monkeypatch) -> None:
 
 
 def test_styles_vary_and_repeat_within_an_epoch() -> None:
-    styles = [page_style(np.random.default_rng(number), 512, 384) for number in range(300)]
+    blank, drawn = np.zeros((12, 500), np.float32), DrawnPages(RATE_HZ, 0)
+    pages = [{drawn.draw(blank, ALL_LEADS, f"r{n}", epoch, SPEC).tobytes() for n in range(300)} for epoch in (0, 1)]
+    assert [len(of_epoch) for of_epoch in pages] == [STYLES_PER_EPOCH] * 2
+    assert not pages[0] & pages[1]
 
-    assert styles[7] == page_style(np.random.default_rng(7), 512, 384)
-    assert len(set(styles)) == 300
-    assert {style.gain_mm_per_mv for style in styles} == {5, 10, 20}
-    # Ink is darker than the grid, and that than the paper, or nobody could read the page.
-    for style in styles:
-        assert sum(style.trace_rgb) + 100 < sum(style.bold_rgb) < sum(style.fine_rgb) < sum(style.paper_rgb)
-    blank = np.zeros((12, 500), np.float32)
-    pages = {DrawnPages(RATE_HZ, 0).draw(blank, ALL_LEADS, f"r{n}", 0, SPEC).tobytes() for n in range(100)}
-    assert len(pages) == STYLES_PER_EPOCH
+
+def drawn_as(**section) -> np.ndarray:
+    """Twenty pages of one signal under other names."""
+    signal = np.random.default_rng(0).normal(0, 0.2, (12, 500)).astype(np.float32)
+    drawn = DrawnPages(RATE_HZ, 0, DrawnSection(**section))
+    return np.stack(
+        [drawn.draw(signal, ALL_LEADS, f"r{n}", 0, PageSpec(width_px=256, height_px=192)) for n in range(20)]
+    )
+
+
+def test_conditions_befall_the_pages_as_often_as_asked() -> None:
+    clean = drawn_as()
+    photos = drawn_as(conditions={"photo-stained": 1})
+    half = drawn_as(conditions={"clean": 1, "photo-stained": 1})
+    assert (photos == drawn_as(conditions={"photo-stained": 3, "clean": 0})).all()
+    assert (photos != clean).any(axis=(1, 2, 3)).all()
+    assert 3 <= sum((page == other).all() for page, other in zip(half, clean, strict=True)) <= 17
+    assert (drawn_as(conditions={"photo-stained": 1}, artefact_strength=0) == clean).all()
+    mild = drawn_as(conditions={"photo-stained": 1}, artefact_strength=0.2)
+    assert np.abs(mild.astype(int) - clean).mean() < np.abs(photos.astype(int) - clean).mean()
+
+
+def test_layouts_are_those_asked_for(monkeypatch) -> None:
+    asked = []
+
+    def page_style(_rng, width_px, height_px, layouts):
+        asked.append(layouts)
+        return PageStyle(width_px=width_px, height_px=height_px)
+
+    monkeypatch.setattr("vizecg.platform.data.drawn.page_style", page_style)
+    drawn_as(layouts=("6x2", "12x1"))
+    drawn_as()
+    assert set(asked) == {("6x2", "12x1"), ONE_PAGE_LAYOUTS}
+
+
+def test_printed_measurements_are_of_the_record_or_random(monkeypatch) -> None:
+    seen = []
+
+    def printed_measurements(rng, *signal):
+        seen.append(signal)
+        return random_measurements(rng)
+
+    monkeypatch.setattr("vizecg.platform.data.drawn.printed_measurements", printed_measurements)
+    with_numbers = drawn_as(measurements=True)
+    assert len(seen) == 20 and seen[0][1] == RATE_HZ
+    assert (with_numbers != drawn_as()).any(axis=(1, 2, 3)).all()
+    assert len(seen) == 20, "off unless asked for, because they tell what is to be learnt"
+
+
+def test_config_knows_all_conditions_and_layouts() -> None:
+    assert set(get_args(Condition)) == set(PRESETS)
+    assert set(get_args(Layout)) == set(ONE_PAGE_LAYOUTS)
+    for wrong in ({"conditions": {"clean": 0}}, {"conditions": {"wet": 1}}, {"layouts": ["4x4"]}, {"layouts": []}):
+        with pytest.raises(ValidationError):
+            DrawnSection(**wrong)
