@@ -8,13 +8,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TYPED := __init__.py models platform serve benchmarks
 WITHOUT_CLUSTER := env -u RAY_ADDRESS
+BENCHMARKS = $(filter-out %/page_gallery.py,$(wildcard benchmarks/*.py))
 
 # The first that runs, is new enough and can make a virtual environment; `make PYTHON=... test` takes another.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3.14 python3; do \
 	$$python -E -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
 	done)
 
-.PHONY: help install demo check test bench chaos format constraints clean
+.PHONY: help install demo check test bench gallery chaos format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +37,10 @@ chaos: $(INSTALLED) ## tests that kill workers, nodes and drivers
 	$(WITHOUT_CLUSTER) $(BIN)/pytest -m chaos
 
 bench: $(INSTALLED) ## every performance claim, measured here
-	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(WITHOUT_CLUSTER) $(BIN)/python "$$benchmark"; done
+	@set -e; for benchmark in $(BENCHMARKS); do echo "$$benchmark"; $(WITHOUT_CLUSTER) $(BIN)/python "$$benchmark"; done
+
+gallery: $(INSTALLED) ## the pictures of docs/pages.md, made anew
+	$(BIN)/python benchmarks/page_gallery.py docs/pages
 
 format: $(INSTALLED) ## put imports and lines in order
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """What the verbs show in a terminal: progress while they work, tables when they are done."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from .data.dataset_info import DatasetInfo
 from .evaluate.metrics import LOWER_IS_BETTER
@@ -27,6 +30,14 @@ from .search.ranking import Results
 from .search_display import SearchDisplay
 from .search_table import leaderboard_notes, leaderboard_table
 from .training_display import TrainingDisplay
+
+
+class _RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s" if speed < 100 else f"{speed:,.0f}/s")
 
 
 def _console() -> Console:
@@ -40,6 +51,7 @@ def _progress(unit: str) -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        _RateColumn(),
         TimeRemainingColumn(),
         console=_console(),
     )
@@ -102,8 +114,13 @@ def show_dataset(info: DatasetInfo) -> None:
     for split, count in info.counts.items():
         table.add_row(split, f"{count:,}")
     _console().print(table)
-    for reason, count in info.rejected_counts.items():
-        _console().print(f"[yellow]rejected[/] {count}: {reason} (dataset.json says which and why)")
+    show_rejected(info.rejected_counts, "dataset.json")
+
+
+def show_rejected(counts: Mapping[str, int], listed_in: str) -> None:
+    """How many records were rejected for which reason, and the file that says more."""
+    for reason, count in counts.items():
+        _console().print(f"[yellow]rejected[/] {count}: {reason} ({listed_in} says which and why)")
 
 
 def show_evaluation(data: ReportData) -> None:
@@ -121,6 +138,9 @@ def show_evaluation(data: ReportData) -> None:
     table.add_section()
     for label in data.deployed.labels if data.deployed else ():
         table.add_row(f"{label.key} ({label.positives})", *(number(getattr(label, name)) for name in shown))
+    table.add_section()
+    for line in data.conditions.scores if data.conditions else ():
+        table.add_row(line.condition, *(number(line.macro[name]) for name in shown if name in line.macro))
     _console().print(table)
 
 

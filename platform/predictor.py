@@ -12,7 +12,7 @@ from torch import nn
 from ..models.batch import EcgBatch
 from .bundle import Bundle, load_bundle
 from .calibration import apply_calibration
-from .data.read_page import prepare
+from .data.read_page import Reading, ReadPage, prepare, read_page
 from .errors import UserError
 
 
@@ -59,8 +59,12 @@ class Predictor:
             )
 
     def prepare(self, data: bytes) -> np.ndarray:
-        """An encoded image -> uint8 RGB (3, H, W) as the model sees it; PageError where it is none."""
+        """A page of shards, upright as they all are -> uint8 RGB (3, H, W) as the model sees it."""
         return prepare(data, self.bundle.page)
+
+    def read(self, data: bytes, reading: Reading | None = None, *, page: int = 0) -> ReadPage:
+        """A picture from outside as the model sees it, set upright; PageError where it is none of an ECG."""
+        return read_page(data, self.bundle.page, reading or Reading(), page=page)
 
     def predict_pages(self, pages: np.ndarray) -> np.ndarray:
         """uint8 RGB (B, 3, H, W) -> calibrated probabilities float32 (B, K).
@@ -87,9 +91,9 @@ class Predictor:
         return self.calibrated(self.predict_logits(batch))
 
     def predict(self, image: bytes | str | Path) -> dict[str, float]:
-        """Probability by label key for one picture, given as bytes or path."""
+        """Probability by label key for one picture, given as bytes or path; PageError where it shows no ECG."""
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        (probabilities,) = self.predict_pages(self.prepare(data)[None])
+        (probabilities,) = self.predict_pages(self.read(data).pixels[None])
         return {label.key: float(p) for label, p in zip(self.bundle.label_space.labels, probabilities, strict=True)}
 
 

@@ -3,7 +3,7 @@
 The input is cut into parts that never change, and one part becomes one file, written whole. So a run that was stopped
 goes on with the parts that are missing, and every page is in the output exactly once.
 
-    OUT/parts/part-00000.parquet   id, status, reason, findings, p_<label> ..., bundle_hash
+    OUT/parts/part-00000.parquet   id, status, reason, turned_deg, ecg_score, findings, p_<label> ..., bundle_hash
     OUT/summary.json               counts; written last
 """
 
@@ -25,6 +25,7 @@ from .bundle import Bundle
 from .data.batches import read_row_group
 from .data.dataset_info import INFO_FILE, read_row_index
 from .data.order import RowGroup
+from .data.read_page import Reading, ReadPage
 from .data.splits import SPLITS
 from .errors import PageError, UserError
 from .files import claim_folder, write_atomically
@@ -53,15 +54,27 @@ class Part:
         return self.row_group[2] if self.row_group else len(self.files)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What all parts have in common."""
+
+    bundle: str
+    out: Path
+    reading: Reading
+
+
 def score_pages(
     bundle: Path | str,
     source: Path | str,
     out: Path | str,
     *,
     num_actors: int = 1,
+    reading: Reading | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Score a folder of pictures, one picture, or shards; the summary. The same call goes on where one was stopped.
+
+    `reading` is how pictures are read; pages of shards are read as they are.
 
     Raises:
         UserError: no bundle, one that needs signals, nothing to score, or OUT holds scores of another bundle or input.
@@ -70,23 +83,24 @@ def score_pages(
     facts = Predictor.load(bundle, needs_pages=True).bundle
     parts = list(find_parts(source))
     out = Path(out).absolute()
-    _claim(out, facts, source, parts)
-    _score_missing(parts, bundle, out, num_actors, on_progress or (lambda done, total: None))
+    job = Job(str(bundle), out, reading or Reading())
+    _claim(job, facts, source, parts)
+    _score_missing(parts, job, num_actors, on_progress or (lambda done, total: None))
     summary = _summary([_file_of(out, part) for part in parts], facts)
     write_atomically(out / "summary.json", json.dumps(summary, indent=2))
     return summary
 
 
-def _score_missing(parts: list[Part], bundle: Path | str, out: Path, num_actors: int, on_progress: OnProgress) -> None:
+def _score_missing(parts: list[Part], job: Job, num_actors: int, on_progress: OnProgress) -> None:
     """Score until no part is missing; a predictor that dies costs the parts it had in hand, and is started again."""
     from ray.exceptions import ActorDiedError
 
     total = sum(part.num_pages for part in parts)
     for lives_left in reversed(range(_PREDICTOR_LIVES)):
-        missing = [part for part in parts if not _file_of(out, part).exists()]
+        missing = [part for part in parts if not _file_of(job.out, part).exists()]
         done = total - sum(part.num_pages for part in missing)
         try:
-            for pages in _scored(missing, bundle, out, num_actors):
+            for pages in _scored(missing, job, num_actors):
                 done += pages
                 on_progress(done, total)
             return
@@ -123,7 +137,7 @@ def _pictures(source: Path) -> Iterable[Path]:
     return (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _claim(out: Path, bundle: Bundle, source: Path | str, parts: list[Part]) -> None:
+def _claim(job: Job, bundle: Bundle, source: Path | str, parts: list[Part]) -> None:
     """Mark OUT as this run's, so that two models or two inputs never share a table."""
     identity = hashlib.sha256(bundle.content_hash.encode())
     for part in parts:
@@ -131,10 +145,9 @@ def _claim(out: Path, bundle: Bundle, source: Path | str, parts: list[Part]) -> 
             [file, *_size_and_time(Path(file))] for file in (part.row_group[:1] if part.row_group else part.files)
         ]
         identity.update(json.dumps([part.number, part.row_group, stated]).encode())
-    claim_folder(
-        out / "run.json", {"identity": identity.hexdigest(), "source": str(source), "bundle": bundle.content_hash}
-    )
-    (out / "parts").mkdir(exist_ok=True)
+    facts = {"source": str(source), "bundle": bundle.content_hash, "reading": asdict(job.reading)}
+    claim_folder(job.out / "run.json", {"identity": identity.hexdigest(), **facts})
+    (job.out / "parts").mkdir(exist_ok=True)
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
@@ -149,16 +162,17 @@ def _file_of(out: Path, part: Part) -> Path:
     return out / "parts" / f"part-{part.number:05d}.parquet"
 
 
-def _scored(parts: list[Part], bundle: Path | str, out: Path, num_actors: int) -> Iterator[int]:
+def _scored(parts: list[Part], job: Job, num_actors: int) -> Iterator[int]:
     """Pages of every finished part."""
     if not parts:
         return
     import ray
 
     start_ray(min_cpus=num_actors + 1)
-    rows = [{"part": json.dumps(asdict(part)), "file": str(_file_of(out, part))} for part in parts]
+    rows = [{"part": json.dumps(asdict(part)), "file": str(_file_of(job.out, part))} for part in parts]
     dataset = actor_pool(
-        ray.data.from_items(rows, override_num_blocks=len(rows)), PartScorer, num_actors, (str(bundle), num_actors),
+        ray.data.from_items(rows, override_num_blocks=len(rows)), PartScorer, num_actors,
+        (job.bundle, num_actors, job.reading),
         batch_size=1,
     )  # fmt: skip
     for batch in dataset.iter_batches(batch_size=None):
@@ -168,8 +182,9 @@ def _scored(parts: list[Part], bundle: Path | str, out: Path, num_actors: int) -
 class PartScorer:
     """Ray Data actor: one part of the input -> its file of scores."""
 
-    def __init__(self, bundle: str, num_actors: int):
+    def __init__(self, bundle: str, num_actors: int, reading: Reading):
         self._predictor = Predictor.load(bundle, num_threads=share_of_cores(num_actors))
+        self._reading = reading
         self._pool = ThreadPoolExecutor(2)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -185,26 +200,35 @@ class PartScorer:
         ids, reads = _pages_of(part)
         tables = []
         for start in range(0, len(ids), _BATCH_PAGES):
-            prepared = list(self._pool.map(self._prepare, reads[start : start + _BATCH_PAGES]))
+            prepare = self._prepare if part.row_group is None else self._prepare_stored
+            prepared = list(self._pool.map(prepare, reads[start : start + _BATCH_PAGES]))
             tables.append(self._rows(ids[start : start + _BATCH_PAGES], prepared))
         return pa.concat_tables(tables)
 
-    def _prepare(self, read: Callable[[], bytes]) -> np.ndarray | PageError:
+    def _prepare_stored(self, read: Callable[[], bytes]) -> ReadPage | PageError:
+        """A page of shards, which are upright and ECGs."""
         try:
-            return self._predictor.prepare(read())
+            return ReadPage(pixels=self._predictor.prepare(read()), finding=None, note=None)
+        except PageError as error:
+            return error
+
+    def _prepare(self, read: Callable[[], bytes]) -> ReadPage | PageError:
+        try:
+            return self._predictor.read(read(), self._reading)
         except PageError as error:
             return error
         except OSError as error:
             return PageError("unreadable_file", f"cannot be read: {error.strerror}")
 
-    def _rows(self, ids: list[str], prepared: list[np.ndarray | PageError]) -> pa.Table:
+    def _rows(self, ids: list[str], prepared: list[ReadPage | PageError]) -> pa.Table:
         bundle = self._predictor.bundle
-        accepted = {n: page for n, page in enumerate(prepared) if isinstance(page, np.ndarray)}
+        accepted = {n: page.pixels for n, page in enumerate(prepared) if isinstance(page, ReadPage)}
         probability = np.full((len(ids), len(bundle.label_space.labels)), np.nan, np.float32)
         if accepted:
             probability[list(accepted)] = self._predictor.predict_pages(np.stack(list(accepted.values())))
         missing = np.isnan(probability)
         errors = [page if isinstance(page, PageError) else None for page in prepared]
+        seen = [None if isinstance(page, PageError) else page.finding for page in prepared]
         findings = [
             [key for key, p, least in zip(bundle.label_space.keys, row, bundle.thresholds, strict=True) if p >= least]
             for row in probability
@@ -214,6 +238,9 @@ class PartScorer:
             "status": pa.array(["rejected" if error else "scored" for error in errors], pa.string()),
             "reason": pa.array([error.reason if error else None for error in errors], pa.string()),
             "message": pa.array([str(error) if error else None for error in errors], pa.string()),
+            "turned_deg": pa.array([found.turned_deg if found else None for found in seen], pa.int16()),
+            "ecg_score": pa.array([found.ecg_score if found else None for found in seen], pa.float32()),
+            "note": pa.array([None if isinstance(page, PageError) else page.note for page in prepared], pa.string()),
             "findings": pa.array(
                 [None if e else f for e, f in zip(errors, findings, strict=True)], pa.list_(pa.string())
             ),

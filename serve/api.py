@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from ..platform.errors import PageError
 from .guard import Guard
-from .schemas import NOTICE, AppArgs, Health, LabelResult, ModelInfo, PredictResponse, Problem, Timing
+from .schemas import NOTICE, AppArgs, Health, LabelResult, ModelInfo, PageFacts, PredictResponse, Problem, Timing
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 PAGE_FILES = {
@@ -32,14 +32,14 @@ PAGE_FILES = {
     "/style.css": ("style.css", "text/css"),
 }
 
-STATUS_OF_REASON = {"empty": 400, "too_large": 413, "too_many_pixels": 413, "not_an_image": 415}
+STATUS_OF_REASON = {"empty": 400, "too_large": 413, "too_many_pixels": 413, "not_an_image": 415, "unsupported": 415}
 """Status by PageError's reason; the others are pictures that were understood and cannot be used: 422."""
 
 PROBLEMS = {
     400: "No body, no multipart field `image`, or a broken multipart body.",
     413: "Too many bytes or pixels.",
     415: "The bytes are not a picture of a kind that is read.",
-    422: "A picture that is damaged, or whose size no printed ECG has.",
+    422: "A picture that is damaged, whose size no printed ECG has, or that shows no ECG.",
     500: "A fault of the server.",
     503: "Busy: try again after the seconds in Retry-After.",
 }
@@ -51,8 +51,8 @@ class PageReader(Protocol):
     @property
     def model(self) -> ModelInfo: ...
 
-    async def read(self, data: bytes) -> tuple[list[LabelResult], Timing]:
-        """Labels of one encoded image; PageError where it is none."""
+    async def read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
+        """Labels of one encoded image; PageError where it is none of an ECG."""
         ...
 
 
@@ -80,13 +80,15 @@ def _add_routes(api: FastAPI, reader: PageReader, args: AppArgs) -> None:
 
     @api.post("/v1/predict", openapi_extra={"requestBody": _request_body()}, responses=_problem_responses(PROBLEMS))
     async def predict(request: Request) -> PredictResponse:
-        """Read one picture of a printed 12-lead ECG: PNG, JPEG, BMP, TIFF or WebP, known by its content."""
+        """Read one picture of a printed 12-lead ECG: PNG, JPEG, BMP, TIFF, WebP, GIF or PDF, known by its content."""
         if places.locked():
             raise Refused(503, "busy", f"{args.max_ongoing_requests} requests are in work here; try again in a second.")
         async with places:
             data = await _read_image(request, args.max_body_bytes)
-            labels, timing = await reader.read(data)
-        return PredictResponse(labels=labels, model=reader.model, timing_ms=timing, request_id=request.state.request_id)
+            labels, page, timing = await reader.read(data)
+        return PredictResponse(
+            labels=labels, page=page, model=reader.model, timing_ms=timing, request_id=request.state.request_id
+        )
 
     @api.get("/healthz")
     async def healthz() -> Health:

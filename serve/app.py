@@ -13,9 +13,10 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
+from ..platform.data.read_page import Reading, ReadPage
 from ..platform.predictor import Predictor
 from .api import create_api
-from .schemas import AppArgs, LabelResult, ModelInfo, Timing
+from .schemas import AppArgs, LabelResult, ModelInfo, PageFacts, Timing
 
 DEPLOYMENT = "PageReader"
 
@@ -27,6 +28,7 @@ class PageReader:
 
     def __init__(self, args: AppArgs):
         self._args = args
+        self._reading = Reading(check=args.check_pages, rectify=args.rectify)
         self._predictor = Predictor.load(args.bundle, num_threads=args.num_threads, needs_pages=True)
         self._pool = ThreadPoolExecutor(args.num_workers, thread_name_prefix="page")
         self._warm_up()
@@ -40,22 +42,22 @@ class PageReader:
         bundle = self._predictor.bundle
         return ModelInfo(name=bundle.model.name, bundle_hash=bundle.content_hash)
 
-    async def read(self, data: bytes) -> tuple[list[LabelResult], Timing]:
-        """What the model says about an encoded image, and how long it took.
+    async def read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
+        """What the model says about an encoded image, what was seen of the page, and how long it took.
 
         Raises:
-            PageError: the bytes cannot be read as a page.
+            PageError: the bytes cannot be read as a page of an ECG.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, data)
 
-    def _read(self, data: bytes) -> tuple[list[LabelResult], Timing]:
+    def _read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
         started = time.perf_counter()
-        page = self._predictor.prepare(data)
+        page = self._predictor.read(data, self._reading)
         decoded = time.perf_counter()
-        (probabilities,) = self._predictor.predict_pages(page[None])
+        (probabilities,) = self._predictor.predict_pages(page.pixels[None])
         predicted = time.perf_counter()
         timing = Timing(decode=round(1e3 * (decoded - started), 2), predict=round(1e3 * (predicted - decoded), 2))
-        return self._results(probabilities), timing
+        return self._results(probabilities), _page_facts(page), timing
 
     def _results(self, probabilities: np.ndarray) -> list[LabelResult]:
         bundle = self._predictor.bundle
@@ -73,6 +75,13 @@ class PageReader:
         blank = np.full((1, 3, spec.height_px, spec.width_px), 255, np.uint8)
         for done in [self._pool.submit(self._predictor.predict_pages, blank) for _ in range(self._args.num_workers)]:
             done.result()
+
+
+def _page_facts(page: ReadPage) -> PageFacts:
+    found = page.finding
+    return PageFacts(
+        turned_deg=found.turned_deg if found else 0, ecg_score=found and round(found.ecg_score, 4), note=page.note
+    )
 
 
 def build(args: AppArgs) -> Application:

@@ -26,6 +26,10 @@ class AppArgs(BaseModel):
     """CPUs that Ray reserves for a replica."""
     max_body_bytes: int = Field(32 << 20, ge=1024)
     """Longest request body that is read."""
+    check_pages: bool = True
+    """Refuse pictures that are no page of an ECG."""
+    rectify: bool = False
+    """Undo rotation, skew and perspective of photos; takes some 40 ms a picture."""
 
 
 class LabelResult(BaseModel):
@@ -52,10 +56,19 @@ class Timing(BaseModel):
     predict: float
 
 
+class PageFacts(BaseModel):
+    """What was seen of the page before the model read it."""
+
+    turned_deg: int = Field(description="How far the picture was turned clockwise to stand upright.", examples=[180])
+    ecg_score: float | None = Field(description="How much it looks like a page of a 12-lead ECG, 0 to 1.")
+    note: str | None = Field(description="What was rectified.")
+
+
 class PredictResponse(BaseModel):
     """One page, read."""
 
     labels: list[LabelResult] = Field(description="In the order of the label space.")
+    page: PageFacts
     model: ModelInfo
     timing_ms: Timing
     request_id: str = Field(description="The X-Request-ID of the request, or one made for it.")

@@ -32,7 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platform.ray_session": {"platform.errors"},
     "platform.settings": {"platform.errors"},
     "platform.config": {"platform.settings", "platform.errors", "models"},
-    "platform.data": {"platform.config", "platform.settings", "platform.errors", "platform.ray_session", "models"},
+    "platform.data": {
+        "platform.config", "platform.settings", "platform.errors", "platform.files", "platform.ray_session", "models",
+    },
     "platform.calibration": set(),
     "platform.bundle_facts": {
         "platform.calibration", "platform.config", "platform.settings", "platform.data", "platform.errors",
@@ -74,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "platform.search", "platform.search_display", "platform.search_table", "platform.training_display",
         "platform.evaluate", "platform.data",
     },
-    "serve": {"platform.predictor", "platform.bundle", "platform.errors", "platform.ray_session"},
+    "serve": {"platform.predictor", "platform.bundle", "platform.data", "platform.errors", "platform.ray_session"},
     "platform.demo": {
         "serve", "platform.console", "platform.search", "platform.train", "platform.score", "platform.evaluate",
         "platform.data", "platform.config", "platform.settings", "platform.errors", "platform.ray_session",

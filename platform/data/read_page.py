@@ -3,28 +3,21 @@
 Shapes: h x w pixels of a picture as sent, H x W pixels of the model's page.
 """
 
-import io
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import PageError
+from .reading.finder import PageFinding, find_page, set_upright
+from .reading.formats import MAX_BYTES, MAX_PIXELS, MIN_SIDE_PX, Pixels
+from .reading.pictures import decode_picture
 
-Pixels = NDArray[np.uint8]
-
-MAX_BYTES = 32 << 20
-MAX_PIXELS = 64_000_000
-MIN_SIDE_PX = 64
-MAX_ASPECT = 12.0
-"""The widest prints met, one long row of four columns, are 10 : 1."""
-
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-OPENING_BYTES = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF.{4}WEBP", re.DOTALL)
+LOOKED_AT_PX = 512
+"""No picture is shrunk below it while it is decoded, so that a page is the same whether or not it is looked at."""
+RECTIFIED_PX = 1600
+"""Nor below this where its grid is looked for: at 5 pixels a millimetre it can be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +44,69 @@ class PageSpec:
         return cls(**values)
 
 
-def prepare(data: bytes, spec: PageSpec, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode a picture and fit it into the model's page: uint8 RGB (3, H, W).
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What is done with a picture from outside before it is fitted into the model's page."""
 
-    Reads PNG, JPEG, BMP, TIFF and WebP, known by their content, turned as EXIF says, 16 bit to 8, alpha over white.
-    Raises PageError with reason `empty`, `too_large`, `not_an_image`, `too_many_pixels`, `too_small`, `bad_aspect` or
-    `truncated`; bytes and pixels are counted before anything is decoded.
+    check: bool = True
+    """Refuse what is no page of a 12-lead ECG."""
+    upright: bool = True
+    """Turn it by quarters until it stands upright."""
+    rectify: bool = False
+    """Undo rotation, skew and perspective, by the millimetre grid or the outline of the sheet."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadPage:
+    """A picture from outside as the model sees it, and what was found out about it."""
+
+    pixels: Pixels
+    """uint8 RGB (3, H, W)."""
+    finding: PageFinding | None
+    """None where nobody looked."""
+    note: str | None
+    """What was rectified; None where nothing was to be."""
+
+
+def read_page(
+    data: bytes, spec: PageSpec, reading: Reading, *, page: int = 0,
+    max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS,
+) -> ReadPage:  # fmt: skip
+    """Decode a picture that nobody has looked at, set it upright and fit it into the model's page.
+
+    `page` counts from 0 in files that have several. Raises PageError as `prepare`, and `not_an_ecg`.
     """
-    return prepare_image(_decode(data, max_bytes, max_pixels), spec)
+    wanted_px = _wanted_px(spec, RECTIFIED_PX if reading.rectify else LOOKED_AT_PX)
+    image = decode_picture(data, max_bytes=max_bytes, max_pixels=max_pixels, wanted_px=wanted_px, page=page)
+    finding, note = None, None
+    if reading.check or reading.upright:
+        finding = find_page(image)
+        if reading.check and not finding.accepted:
+            raise PageError(finding.reason or "not_an_ecg", finding.message or "the picture shows no ECG")
+        if reading.upright:
+            image = set_upright(image, finding)
+    if reading.rectify:
+        from .reading.rectify import rectify  # SciPy's optimiser takes half a second to import.
+
+        image, _, note = rectify(image)
+    return ReadPage(pixels=prepare_image(image, spec), finding=finding, note=note)
+
+
+def prepare(data: bytes, spec: PageSpec, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode a page that is known to be one and upright, such as those of shards: uint8 RGB (3, H, W).
+
+    Reads what reading/pictures.py reads, known by its content: PNG, JPEG, BMP, TIFF, WebP, GIF and PDF, of several
+    pages the first. Raises PageError with the reasons named there; bytes and pixels are counted before anything is
+    decoded.
+    """
+    wanted_px = _wanted_px(spec, LOOKED_AT_PX)
+    return prepare_image(decode_picture(data, max_bytes=max_bytes, max_pixels=max_pixels, wanted_px=wanted_px), spec)
+
+
+def _wanted_px(spec: PageSpec, least_px: int) -> tuple[int, int]:
+    """A square, because nobody knows before decoding which way is up."""
+    side_px = max(spec.width_px, spec.height_px, least_px)
+    return side_px, side_px
 
 
 def prepare_image(image: Pixels, spec: PageSpec) -> Pixels:
@@ -86,71 +134,3 @@ def letterbox(image: Pixels, spec: PageSpec) -> Pixels:
     edge_rgb = np.median(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]), axis=0).tolist()
     padded = cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_CONSTANT, value=edge_rgb)
     return padded.astype(np.uint8, copy=False)
-
-
-def _decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
-    """Picture as sent, upright: uint8 RGB (h, w, 3)."""
-    if not data:
-        raise PageError("empty", "the page has no bytes")
-    if len(data) > max_bytes:
-        raise PageError("too_large", f"the page has {len(data):,} bytes; at most {max_bytes:,} are read")
-    if not OPENING_BYTES.match(data):
-        raise PageError("not_an_image", "the bytes are not a PNG, JPEG, BMP, TIFF or WebP picture")
-    has_alpha = _check_header(data, max_pixels)
-    if data.startswith(b"\xff\xd8") and not _jpeg_has_end(data):
-        raise PageError("truncated", "the JPEG picture ends early")
-    flags = cv2.IMREAD_UNCHANGED if has_alpha else cv2.IMREAD_COLOR_RGB
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise PageError("truncated", "the picture is cut short, damaged or of an unusual kind: it cannot be decoded")
-    return _over_white(image) if has_alpha else image.astype(np.uint8, copy=False)
-
-
-def _check_header(data: bytes, max_pixels: int) -> bool:
-    """Refuse pictures of a bad size before they are decoded; returns whether the picture has an alpha channel."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            width_px, height_px = header.size
-            has_alpha = header.mode in ("RGBA", "LA", "PA") or "transparency" in header.info
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise PageError("too_many_pixels", f"the page has too many pixels; at most {max_pixels:,} are read") from None
-    except Exception:  # Pillow's parsers raise a dozen types on hostile headers.
-        raise PageError("truncated", "the picture's header is cut short or damaged") from None
-    size = f"the page has {width_px} x {height_px} pixels"
-    if width_px * height_px > max_pixels:
-        raise PageError("too_many_pixels", f"{size}; at most {max_pixels:,} are read")
-    if min(width_px, height_px) < MIN_SIDE_PX:
-        raise PageError("too_small", f"{size}; each side needs {MIN_SIDE_PX}")
-    if max(width_px, height_px) > MAX_ASPECT * min(width_px, height_px):
-        raise PageError("bad_aspect", f"{size}; a side may be at most {MAX_ASPECT:g} times the other")
-    return has_alpha
-
-
-def _jpeg_has_end(data: bytes) -> bool:
-    """Whether an end marker follows the picture's own scan: OpenCV fills a JPEG that is cut short with grey, silently.
-
-    The segments before the scan are stepped over, because the thumbnail inside EXIF has an end marker too.
-    """
-    at = 2
-    while data[at : at + 1] == b"\xff":
-        marker = data[at + 1 : at + 2]
-        if marker == b"\xda":
-            return data.find(b"\xff\xd9", at) >= 0
-        at += 1 if marker == b"\xff" else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
-
-
-def _over_white(image: NDArray[Any]) -> Pixels:
-    """Undo transparency: OpenCV's unchanged (h, w), (h, w, 3) or BGRA (h, w, 4) of 8 or 16 bit -> RGB (h, w, 3)."""
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.ndim == 2:
-        return np.repeat(image[..., None], 3, axis=2)
-    colour = image[..., 2::-1]
-    if image.shape[2] == 3:
-        return np.ascontiguousarray(colour)
-    alpha = image[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

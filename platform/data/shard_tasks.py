@@ -3,7 +3,6 @@
 Shapes: L = 12 leads, T samples at the dataset's rate, D numbers in a fingerprint.
 """
 
-import io
 import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..errors import PageError, RecordError
 from .archives import Archive, ArchiveEntry
 from .dataset_info import PageSettings, Rejection, ShardConfig, filesystem_of, write_whole
 from .read_page import PageSpec, prepare
+from .reading.pictures import picture_size_px
 from .records import LEADS, EcgRecord, PageRecord, fit_samples
 from .splits import Split, fingerprint, make_projection, page_fingerprint
 
@@ -115,16 +114,17 @@ def _read(archives: Sequence[Archive], candidate: Candidate, config: ShardConfig
 def stored_page(data: bytes, size: PageSettings) -> bytes:
     """A picture as shards keep it: as it came where it is no larger than the dataset's pages, else scaled to them.
 
-    A scaled one is written as PNG or JPEG, whichever is smaller. Raises PageError where it cannot be read.
+    A PDF is always scaled; of several pages the first is taken. A scaled one is written as PNG or JPEG, whichever is
+    smaller. Raises PageError where it cannot be read.
     """
     import cv2
 
     from .page import encode_page
 
     planes = prepare(data, PageSpec(width_px=size.width_px, height_px=size.height_px))
-    with Image.open(io.BytesIO(data)) as header:
-        if header.width <= size.width_px and header.height <= size.height_px:
-            return data
+    size_px = picture_size_px(data)
+    if size_px and size_px[0] <= size.width_px and size_px[1] <= size.height_px:
+        return data
     page = np.ascontiguousarray(planes.transpose(1, 2, 0))
     jpeg = cv2.imencode(".jpg", page[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     return min(encode_page(page), jpeg, key=len)
@@ -185,7 +185,7 @@ def _page_alone(record: PageRecord, config: ShardConfig) -> dict[str, Any]:
 
 
 def _signal_and_page(record: EcgRecord, config: ShardConfig) -> dict[str, Any]:
-    from .page import draw_page, encode_page
+    from .page import print_page
 
     signal_mv, valid_samples = fit_samples(record, config.sampling_rate_hz, config.num_samples)
     microvolts = np.rint(signal_mv * _MICROVOLTS)
@@ -195,14 +195,15 @@ def _signal_and_page(record: EcgRecord, config: ShardConfig) -> dict[str, Any]:
     if valid_samples < config.num_samples:
         quality.add("short")
     shown = record.first_seconds(config.duration_s)
-    page = draw_page(shown.signal_mv, shown.sampling_rate_hz, config.page.style(), shown.lead_present)
+    style = config.page.style(record.record_id)
+    page = print_page(shown.signal_mv, shown.sampling_rate_hz, style, shown.lead_present)
     return {
         "signal": np.clip(microvolts, -_INT16_MAX, _INT16_MAX).astype(np.int16),
         "signal_known": True,
         "lead_present": record.lead_present.tolist(),
         "valid_samples": valid_samples,
-        "page": encode_page(page),
-        "page_layout": config.page.layout,
+        "page": page.png(),
+        "page_layout": style.layout,
         "quality": sorted(quality),
     }
 

@@ -1,6 +1,9 @@
-"""Verbs that make data, and the one that shows all: demo, practice, shard."""
+"""Verbs that make data, and the one that shows all: demo, practice, draw, shard."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from .app import Count, Others, app
 
@@ -48,6 +51,69 @@ def practice(out: Path, *, records: Count = 600, seed: int = 1, sampling_rate_hz
     with counting("simulating", "records") as progress:
         summary = write_practice_archive(out, records, seed, sampling_rate_hz, on_progress=progress)
     finished(f"{summary.num_records} records of {summary.num_patients} patients in {out}", f"vizecg shard {out} shards")
+
+
+@app.command
+def draw(
+    archive: Path, out: Path, *, records: int | Literal["all"] = 20, layout: str = "3x4+1", condition: str = "clean",
+    dpi: float | None = None, width_px: int | None = None, height_px: int | None = None,
+    paper_speed_mm_per_s: Annotated[float | None, Parameter(name="--speed")] = None,
+    gain_mm_per_mv: Annotated[float | None, Parameter(name="--gain")] = None, grid: str | None = None,
+    format: Literal["png", "jpeg", "pdf"] | None = None, truth: bool = False, allow_missing_leads: bool = False,
+    seed: int = 0, processes: Count | None = None,
+) -> None:  # fmt: skip
+    """Draw the records of an archive as printed, scanned or photographed pages: PNG, JPEG or PDF files.
+
+    Parameters
+    ----------
+    archive
+        Its folder; what it holds is recognised.
+    out
+        New folder for the pages, and for the table that makes them an archive of labelled pages.
+    records
+        So many at random, or all.
+    layout
+        3x4, 3x4+1, 3x4+3, 6x2, 6x2+1, 12x1, of two pages 6x1,6x1 and 3x2+1,3x2+1; varied prints every record in
+        another way, as devices do.
+    condition
+        clean, scan-colour, scan-bw, photo-clean, photo-stained, photo-crumpled, screen-photo; varied takes another one
+        for every record.
+    dpi
+        Resolution of whole sheets in exact millimetres: 200 where no size is given.
+    width_px
+        Of the pages, in place of a resolution.
+    height_px
+        Of the pages, in place of a resolution.
+    paper_speed_mm_per_s
+        Millimetres a second: 25 where not given.
+    gain_mm_per_mv
+        Millimetres a millivolt: 10 where not given.
+    grid
+        pink, orange, green, blue, grey, dots, black or none: pink where not given.
+    format
+        Of the files: png for clean pages and scan-bw, jpeg for all others where not given.
+    truth
+        Also write NAME.json beside each page: boxes, names, the path of every trace, all settings.
+    allow_missing_leads
+        Draw records that lack leads, with gaps, instead of rejecting them.
+    seed
+        Of everything random.
+    processes
+        At most so many at once: all cores where not given.
+    """
+    from ..console import counting, finished, show_rejected
+    from ..data.draw_archive import MARKER, draw_archive
+    from ..data.draw_settings import DrawSettings
+
+    settings = DrawSettings(
+        records=records, seed=seed, layout=layout, condition=condition, dpi=dpi, width_px=width_px,
+        height_px=height_px, paper_speed_mm_per_s=paper_speed_mm_per_s, gain_mm_per_mv=gain_mm_per_mv, grid=grid,
+        format=format, truth=truth, allow_missing_leads=allow_missing_leads,
+    )  # fmt: skip
+    with counting("drawing", "records") as progress:
+        summary = draw_archive(archive, out, settings, processes=processes, on_progress=progress)
+    show_rejected(summary.rejected_counts, MARKER)
+    finished(f"{summary.num_pages} pages of {summary.num_records} records in {out}", f"vizecg shard {out} page-shards")
 
 
 @app.command

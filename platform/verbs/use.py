@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from .app import Count, Port, app
+from .app import Count, Listed, Port, app
 
 
 @app.command
 def evaluate(
-    bundle: Path, shards: Path, out: Path, *, split: str = "test", against: Path | None = None, actors: Count = 1
-) -> None:
+    bundle: Path, shards: Path, out: Path, *, split: str = "test", against: Path | None = None,
+    conditions: Listed = False, varied: bool = False, actors: Count = 1,
+) -> None:  # fmt: skip
     """Metrics of a bundle on shards: report.html, metrics.json, metrics.md, a model card.
 
     Parameters
@@ -23,14 +24,24 @@ def evaluate(
         train, val, test or all.
     against
         Another bundle with the same labels, to compare with on the same records.
+    conditions
+        Also print the records anew and scan or photograph the prints: all conditions, or a list such as
+        clean,scan-bw.
+    varied
+        Of these, print every record in another way, as devices do, in place of the shards' own.
     actors
         Predictors at once.
     """
     from ..console import finished, show_evaluation, working
+    from ..data.artefacts import PRESETS
     from ..evaluate.run import evaluate_bundle
 
+    # Without a list, the bare option means all.
+    named = conditions.split(",") if isinstance(conditions, str) else PRESETS if conditions else ()
     with working(f"evaluating on {split}"):
-        data = evaluate_bundle(bundle, shards, out, split=split, num_actors=actors, against=against)
+        data = evaluate_bundle(
+            bundle, shards, out, split=split, num_actors=actors, against=against, conditions=tuple(named), varied=varied
+        )
     show_evaluation(data)
     finished(f"report in {out}/report.html", f"vizecg serve {bundle}")
 
@@ -63,7 +74,9 @@ def recalibrate(bundle: Path, labelled_pages: Path, out: Path, *, split: str = "
 
 
 @app.command
-def score(bundle: Path, source: Path, out: Path, *, actors: Count = 1) -> None:
+def score(
+    bundle: Path, source: Path, out: Path, *, actors: Count = 1, any_picture: bool = False, rectify: bool = False
+) -> None:
     """Score pages (a folder of pictures, one picture, or shards) into Parquet. The same command goes on.
 
     Parameters
@@ -76,12 +89,18 @@ def score(bundle: Path, source: Path, out: Path, *, actors: Count = 1) -> None:
         Folder for the scores.
     actors
         Predictors at once.
+    any_picture
+        Score also what does not look like a page of an ECG.
+    rectify
+        Undo rotation, skew and perspective of scans and photos.
     """
     from ..console import counting, finished, show_scores
+    from ..data.read_page import Reading
     from ..score import score_pages
 
+    reading = Reading(check=not any_picture, rectify=rectify)
     with counting("scoring", "pages") as progress:
-        summary = score_pages(bundle, source, out, num_actors=actors, on_progress=progress)
+        summary = score_pages(bundle, source, out, num_actors=actors, reading=reading, on_progress=progress)
     show_scores(summary)
     finished(f"{summary['pages']} pages in {out}/parts", f"vizecg serve {bundle}")
 

@@ -51,7 +51,8 @@ function showBusy() {
 
 function showError(detail, code, requestId) {
   const advice = {
-    not_an_image: "Of a PDF, send a screenshot of the page.",
+    not_an_ecg: "Send one whole page of a 12-lead ECG, as straight as you can.",
+    not_an_image: "Send a picture or a PDF of the page.",
     truncated: "Open it in a picture viewer and save it again.",
     too_large: "Save it smaller: 2,000 pixels across are plenty.",
     too_many_pixels: "Save it smaller: 2,000 pixels across are plenty.",
@@ -76,6 +77,7 @@ function showResult(answer) {
   showLabels(answer.labels, Math.max(SHOWN_LABELS, positive.length));
   part("facts").replaceChildren(
     ...fact("Model", `${answer.model.name}, bundle ${answer.model.bundle_hash.slice(0, 12)}`),
+    ...fact("Page", answer.page.turned_deg ? `turned by ${answer.page.turned_deg}°` : "upright"),
     ...fact("Time", `${answer.timing_ms.decode.toFixed(0)} ms to decode, ${answer.timing_ms.predict.toFixed(0)} ms to read`),
     ...fact("Request", answer.request_id),
   );

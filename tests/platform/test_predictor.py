@@ -13,6 +13,12 @@ from vizecg.models.registry import build_model
 from vizecg.platform.bundle import save_bundle
 from vizecg.platform.calibration import LabelCalibration, apply_calibration
 from vizecg.platform.config import ModelConfig
+from vizecg.platform.data.heart import Recorder
+from vizecg.platform.data.page import PageStyle, draw_page, encode_page
+from vizecg.platform.data.patients import plan_record
+from vizecg.platform.data.practice import draw_signal
+from vizecg.platform.data.read_page import PageSpec, Reading, read_page
+from vizecg.platform.data.reading.grid import find_grid
 from vizecg.platform.errors import PageError, UserError
 from vizecg.platform.predictor import Predictor
 from vizecg.platform.score import score_pages
@@ -109,7 +115,8 @@ def test_every_way_in_gives_calibrated_probabilities(
     np.testing.assert_allclose(streams["image"], calibrated.predict_pages(pages), rtol=0, atol=1e-6)
     np.testing.assert_allclose(streams["image"][:, 0], 1 / (1 + np.exp(3 - 2 * logits["image"][:, 0])), rtol=1e-5)
     data = cv2.imencode(".png", pages[0].transpose(1, 2, 0)[:, :, ::-1])[1].tobytes()
-    np.testing.assert_allclose(list(calibrated.predict(data).values()), streams["image"][0], rtol=0, atol=1e-6)
+    stored = calibrated.predict_pages(calibrated.prepare(data)[None])
+    np.testing.assert_allclose(stored[0], streams["image"][0], rtol=0, atol=1e-6)
 
 
 def test_a_model_of_signals_neither_scores_nor_serves_pages(pages: np.ndarray, make_bundle, tmp_path: Path) -> None:
@@ -139,16 +146,54 @@ def test_a_model_of_pages_reads_them(predictor: Predictor) -> None:
     predictor.require_pages()
 
 
-def test_a_picture_as_bytes_or_path(predictor: Predictor, pages: np.ndarray, tmp_path: Path) -> None:
-    (tmp_path / "page.png").write_bytes(cv2.imencode(".png", pages[0].transpose(1, 2, 0)[:, :, ::-1])[1].tobytes())
-    data = (tmp_path / "page.png").read_bytes()
+@pytest.fixture(scope="module")
+def print_rgb() -> np.ndarray:
+    """A page of the practice archive."""
+    signal_mv = draw_signal(plan_record(0, 0), Recorder.of(250, 10.0)).T / 1000
+    return draw_page(signal_mv, 250, PageStyle(width_px=800, height_px=600))
+
+
+def test_a_picture_as_bytes_or_path(predictor: Predictor, print_rgb: np.ndarray, tmp_path: Path) -> None:
+    data = encode_page(print_rgb)
+    (tmp_path / "page.png").write_bytes(data)
 
     by_bytes, by_path = predictor.predict(data), predictor.predict(tmp_path / "page.png")
 
-    assert np.array_equal(predictor.prepare(data), pages[0])
+    read = predictor.read(data)
+    assert np.array_equal(predictor.prepare(data), read.pixels)
     assert by_bytes == by_path == predictor.predict(str(tmp_path / "page.png"))
     assert list(by_bytes) == list(predictor.bundle.label_space.keys)
-    np.testing.assert_allclose(list(by_bytes.values()), predictor.predict_pages(pages[:1])[0], rtol=0, atol=1e-7)
+    np.testing.assert_allclose(list(by_bytes.values()), predictor.predict_pages(read.pixels[None])[0], atol=1e-7)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_picture_is_read_the_right_way_up(predictor: Predictor, print_rgb: np.ndarray, quarters: int) -> None:
+    upright, turned = (encode_page(np.ascontiguousarray(np.rot90(print_rgb, turn))) for turn in (0, quarters))
+    read = predictor.read(turned)
+    assert read.finding is not None and read.finding.turned_deg == 90 * quarters
+    np.testing.assert_array_equal(read.pixels, predictor.prepare(upright))
+    assert predictor.read(turned, Reading(upright=False)).pixels.shape == read.pixels.shape
+
+
+def test_a_picture_of_something_else_is_refused_unless_asked_for(predictor: Predictor, pages: np.ndarray) -> None:
+    data = encode_page(cv2.resize(pages[0].transpose(1, 2, 0), (640, 480)).astype(np.uint8))
+    with pytest.raises(PageError, match="does not look like a page") as caught:
+        predictor.predict(data)
+    assert caught.value.reason == "not_an_ecg"
+    assert predictor.read(data, Reading(check=False)).pixels.shape == pages[0].shape
+
+
+def test_a_leaning_picture_is_rectified_where_asked(predictor: Predictor, print_rgb: np.ndarray) -> None:
+    height_px, width_px = print_rgb.shape[:2]
+    lean = cv2.getRotationMatrix2D((width_px / 2, height_px / 2), 4.0, 0.9)
+    leaning = encode_page(cv2.warpAffine(print_rgb, lean, (width_px, height_px), borderValue=(90, 70, 50)))
+    left, done = (
+        read_page(leaning, PageSpec(width_px=800, height_px=600), Reading(rectify=rectify)) for rectify in (False, True)
+    )
+    assert left.note is None and done.note
+    angles_deg = [find_grid(np.ascontiguousarray(read.pixels.transpose(1, 2, 0))).angle_deg for read in (left, done)]
+    assert abs(angles_deg[0]) > 3.5 and abs(angles_deg[1]) < 0.2
+    assert predictor.read(leaning, Reading(rectify=True)).note == done.note
 
 
 def test_what_is_no_picture(predictor: Predictor) -> None:

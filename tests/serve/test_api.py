@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from vizecg.serve.api import create_api
-from vizecg.serve.schemas import AppArgs, LabelResult, ModelInfo, Timing
+from vizecg.serve.schemas import AppArgs, LabelResult, ModelInfo, PageFacts, Timing
 
 ARGS = AppArgs(bundle="unused", max_ongoing_requests=1)
 
@@ -21,11 +21,11 @@ class Reader:
         self.gate = asyncio.Event()
         self.error = error
 
-    async def read(self, data: bytes) -> tuple[list[LabelResult], Timing]:
+    async def read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
         await self.gate.wait()
         if self.error:
             raise self.error
-        return [], Timing(decode=0, predict=0)
+        return [], PageFacts(turned_deg=0, ecg_score=1.0, note=None), Timing(decode=0, predict=0)
 
 
 def client_of(reader: Reader) -> httpx.AsyncClient:

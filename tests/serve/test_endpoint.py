@@ -4,6 +4,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -46,6 +47,19 @@ def test_raw_body_and_multipart_give_the_predictors_numbers(
     assert probabilities(raw) == probabilities(form)
 
 
+def test_a_page_upside_down_is_read_and_something_else_refused(
+    client: httpx.Client, pages: list[bytes], predictor: Predictor
+):
+    page = cv2.imdecode(np.frombuffer(pages[0], np.uint8), cv2.IMREAD_COLOR)
+    turned = client.post(
+        "/v1/predict", content=cv2.imencode(".png", np.ascontiguousarray(page[::-1, ::-1]))[1].tobytes()
+    )
+    np.testing.assert_allclose(probabilities(turned), expected(predictor, pages[0]), atol=1e-5)
+    assert turned.json()["page"]["turned_deg"] == 180
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    assert_problem(client.post("/v1/predict", content=cv2.imencode(".png", noise)[1].tobytes()), 422, "not_an_ecg")
+
+
 def test_answer_says_what_was_read_and_by_what(client: httpx.Client, pages: list[bytes], predictor: Predictor):
     response = client.post("/v1/predict", content=pages[0], headers={"X-Request-ID": "visit-7"})
     answer = PredictResponse.model_validate_json(response.content)
@@ -77,7 +91,8 @@ def test_many_at_once_get_their_own_answers(client: httpx.Client, pages: list[by
     [
         (b"", 400, "empty"),
         (b"Dear colleague, the ECG is attached.", 415, "not_an_image"),
-        (b"%PDF-1.7 \n", 415, "not_an_image"),
+        (b"%PDF-1.7 \n", 422, "truncated"),
+        (b"PK\3\4 a zip", 415, "not_an_image"),
         (JPEG_START, 422, "truncated"),
         (b"\x89PNG\r\n\x1a\n" + bytes(MAX_BODY_BYTES), 413, "too_large"),
     ],

@@ -4,10 +4,11 @@
     scans/0001.jpg,snomed:426783006;snomed:59118001,P00012,63,F
     scans/0002.png,,P00013,,M
 
-`page` is a path below the folder. `codes` are those of a label space, each with its system; an empty cell says that the
-page shows nothing of what the table names anywhere, so that a page nobody has read must not stand in it. The other
-columns may be left out, and so may `record_id` (the path where it is) and `fold` (8 validation, 9 and above test, below
-it training).
+`page` is a path below the folder, of any picture that reading/pictures.py reads. Of a PDF or TIFF of several pages
+the first is taken, and with `#3` behind the path the third. `codes` are those of a label space, each with its system;
+an empty cell says that the page shows nothing of what the table names anywhere, so that a page nobody has read must
+not stand in it. The other columns may be left out, and so may `record_id` (the path where it is) and `fold` (8
+validation, 9 and above test, below it training).
 """
 
 import csv
@@ -18,7 +19,9 @@ from pathlib import Path
 
 from ...errors import RecordError, UserError
 from ..labels import SYSTEMS
+from ..page import encode_page
 from ..read_page import MAX_BYTES
+from ..reading.pictures import decode_picture
 from ..records import PageRecord
 from .base import ArchiveEntry
 
@@ -76,8 +79,9 @@ class PageFolderArchive:
         )
 
     def read(self, entry: ArchiveEntry, *, allow_missing_leads: bool = False) -> PageRecord:
-        """Raises RecordError: `missing_file`, or `bad_metadata` where the table's row makes no sense."""
-        path = self.root / entry.locator
+        """Raises RecordError: `missing_file`, or `bad_metadata` where the table's row makes no sense; PageError where
+        the page that it numbers cannot be read."""
+        path, number = self._place(entry.locator)
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise RecordError("bad_metadata", f"{PAGES_TABLE} names a page outside its folder: {entry.locator}")
         try:
@@ -88,7 +92,7 @@ class PageFolderArchive:
         return PageRecord(
             record_id=entry.record_id,
             source=self.name,
-            page=page,
+            page=page if number is None else _numbered(page, number),
             patient_id=entry.patient_id,
             codes=_codes(entry),
             age=_age(entry),
@@ -99,9 +103,22 @@ class PageFolderArchive:
         """Of the table, which holds the labels, and of the pictures' sizes."""
         digest = hashlib.sha256(f"{self.name}\n".encode() + (self.root / PAGES_TABLE).read_bytes())
         for locator in sorted(entry.locator for entry in self.entries()):
-            path = self.root / locator
+            path, _ = self._place(locator)
             digest.update(f"{locator}:{path.stat().st_size if path.is_file() else 'missing'}\n".encode())
         return digest.hexdigest()
+
+    def _place(self, locator: str) -> tuple[Path, int | None]:
+        """The file, and the page in it, counted from 1; a file whose name ends like that goes before."""
+        name, _, number = locator.rpartition("#")
+        if name and number.isdecimal() and not (self.root / locator).exists():
+            return self.root / name, int(number)
+        return self.root / locator, None
+
+
+def _numbered(data: bytes, number: int) -> bytes:
+    if number < 1:
+        raise RecordError("bad_metadata", f"{PAGES_TABLE} asks for page {number}; the first is 1")
+    return encode_page(decode_picture(data, page=number - 1))
 
 
 def _codes(entry: ArchiveEntry) -> frozenset[tuple[str, str]]:

@@ -65,7 +65,7 @@ def _coffee_ring(rng: np.random.Generator) -> tuple[Field, float, tuple[int, int
 def _spot(rng: np.random.Generator) -> tuple[Field, float, tuple[int, int, int]]:
     """The same for a drop, which dries to a darker rim: coffee, tea or water."""
     distance, uneven = _stain_grid(rng, SPOT_PX, rng.uniform(0.1, 0.35), rng.uniform(3.0, 5.0))
-    inside = 1.0 / (1.0 + np.exp((distance - 0.85) * rng.uniform(25.0, 60.0)))
+    inside = 0.5 - 0.5 * np.tanh((distance - 0.85) * rng.uniform(12.5, 30.0))
     rim = np.exp(-(((distance - 0.83) / 0.035) ** 2))
     size = rng.uniform(0.02, 0.06) if rng.random() < 0.7 else rng.uniform(0.12, 0.3)
     rgb = ((168, 116, 62), (186, 146, 88), (196, 190, 172))[int(rng.integers(3))]

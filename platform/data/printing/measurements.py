@@ -13,8 +13,6 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks, resample_poly
 
 from ..records import LEADS
 
@@ -116,13 +114,22 @@ def _at_500_hz(leads_mv: Array, sampling_rate_hz: float) -> Array:
     leads_mv = np.nan_to_num(leads_mv.astype(np.float32))
     if sampling_rate_hz == _RATE_HZ:
         return leads_mv
+    from scipy.signal import resample_poly  # SciPy takes seconds to import, and few pages are measured.
+
     ratio = Fraction(_RATE_HZ / sampling_rate_hz).limit_denominator(100)
     return np.asarray(resample_poly(leads_mv, ratio.numerator, ratio.denominator, axis=1, padtype="line"))
 
 
+def _smoothed(values: Array, width: int) -> Array:
+    """Moving averages along the last axis."""
+    from scipy.ndimage import uniform_filter1d
+
+    return np.asarray(uniform_filter1d(values, width, axis=-1))
+
+
 def _common_slope(leads_mv: Array) -> Array:
     """Root mean square of the leads' slopes (W,), mV/s, from moving averages over 10 ms, 10 ms apart."""
-    smooth = uniform_filter1d(leads_mv, 5, axis=1)
+    smooth = _smoothed(leads_mv, 5)
     slope = np.zeros_like(smooth)
     slope[:, 2:-3] = (smooth[:, 5:] - smooth[:, :-5]) * (_RATE_HZ / 5)
     return np.asarray(np.sqrt(np.square(slope).mean(axis=0)))
@@ -130,12 +137,14 @@ def _common_slope(leads_mv: Array) -> Array:
 
 def _find_beats(slope: Array) -> NDArray[np.intp]:
     """Middles of QRS: where the slope, smoothed over a QRS, stands out."""
-    energy = uniform_filter1d(slope, round(90 * _MS))
+    energy = _smoothed(slope, round(90 * _MS))
     # The usual beat's height is the median over seconds of each second's highest.
     whole = len(energy) // _RATE_HZ * _RATE_HZ
     if whole == 0:
         return np.zeros(0, np.intp)
     usual = np.median(energy[:whole].reshape(-1, _RATE_HZ).max(axis=1))
+    from scipy.signal import find_peaks
+
     return find_peaks(energy, height=0.45 * usual, prominence=0.3 * usual, distance=round(_REFRACTORY_MS * _MS))[0]
 
 
@@ -154,7 +163,7 @@ def _lined_up(slope: Array, peaks: NDArray[np.intp]) -> NDArray[np.intp]:
 def _cut_beats(leads_mv: Array, middles: NDArray[np.intp]) -> Array:
     """(B, L, W), each beat less the line from its own PR segment to the next beat's, which takes the wander along."""
     knots = np.clip(middles - round(76 * _MS), 0, None)
-    level = uniform_filter1d(leads_mv, round(24 * _MS), axis=1)[:, knots]
+    level = _smoothed(leads_mv, round(24 * _MS))[:, knots]
     time = np.arange(leads_mv.shape[1])
     flat = leads_mv - np.stack([np.interp(time, knots, lead) for lead in level])
     return flat[:, middles[:, None] + np.arange(-_BEFORE, _AFTER)].swapaxes(0, 1)
@@ -166,7 +175,7 @@ def _find_qrs(slope: Array) -> tuple[int, int] | None:
     peak = middle.start + int(slope[middle].argmax())
     quiet = slope < _SLOPE_FLOOR_MV_PER_S + _SLOPE_SHARE * slope[peak]
     # A notch is quiet too, but not for 16 ms.
-    still = uniform_filter1d(quiet.astype(np.float32), round(16 * _MS)) > 0.99
+    still = _smoothed(quiet.astype(np.float32), round(16 * _MS)) > 0.99
     before, after = np.flatnonzero(still[:peak]), np.flatnonzero(still[peak:])
     if len(before) == 0 or len(after) == 0:
         return None
@@ -206,7 +215,7 @@ def _find_p(beats: Array, onset: int, t_end: int) -> tuple[float | None, Array]:
 
 def _along(beat: Array, peak: int) -> Array:
     """The leads' sum (W,), each weighted by its share of the wave that peaks there."""
-    smooth = uniform_filter1d(beat, 9, axis=1)
+    smooth = _smoothed(beat, 9)
     return smooth[:, peak] @ smooth
 
 

@@ -130,6 +130,9 @@ def _enlargement(where: PointMap, centre: Points) -> float:
 
 
 def _plain(points: Points) -> list[Any]:
-    rounded = np.round(points, 2).astype(object)
-    rounded[~np.isfinite(points)] = None
-    return rounded.tolist()
+    rounded, finite = np.round(points, 2), np.isfinite(points)
+    if finite.all():
+        return rounded.tolist()
+    gapped = rounded.astype(object)
+    gapped[~finite] = None
+    return gapped.tolist()

@@ -39,8 +39,9 @@ def reason_of(data: bytes, **limits: int) -> str:
 
 
 def png_header(width_px: int, height_px: int) -> bytes:
-    body = b"IHDR" + struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body)) + b"\0\0\0\x09IDAT"
+    header = b"IHDR" + struct.pack(">IIBBBBB", width_px, height_px, 8, 2, 0, 0, 0)
+    chunks = ((name, struct.pack(">I", zlib.crc32(name))) for name in (header, b"IEND"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(name) - 4) + name + crc for name, crc in chunks)
 
 
 def test_a_drawn_page_comes_back_bit_for_bit() -> None:
@@ -114,6 +115,22 @@ def test_letterbox_keeps_the_aspect(width_px: int, height_px: int) -> None:
     scale = min(512 / width_px, 384 / height_px)
     assert np.ptp(xs) + 1 == pytest.approx(scale * (width_px - 2 * (width_px // 4)), abs=2.5)
     assert np.ptp(ys) + 1 == pytest.approx(scale * (height_px - 2 * (height_px // 4)), abs=2.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    width_px=st.integers(250, 1500),
+    height_px=st.integers(250, 1500),
+    spec=st.builds(PageSpec, width_px=st.integers(64, 700), height_px=st.integers(64, 700)),
+)
+def test_letterbox_keeps_millimetres_alike_in_both_directions(width_px: int, height_px: int, spec: PageSpec) -> None:
+    # White in a black frame, of which the padding takes its colour: the white of a row is its length.
+    image = np.zeros((height_px, width_px, 3), np.uint8)
+    image[50:-50, 50:-50] = 255
+    white = letterbox(image, spec)[..., 0] / 255
+    scale = min(spec.width_px / width_px, spec.height_px / height_px)
+    assert white[spec.height_px // 2].sum() == pytest.approx(scale * (width_px - 100), abs=0.55)
+    assert white[:, spec.width_px // 2].sum() == pytest.approx(scale * (height_px - 100), abs=0.55)
 
 
 def test_bytes_that_are_no_page_are_refused_with_a_reason() -> None:
