@@ -122,6 +122,8 @@ def _evaluation(stream: str, evaluation: dict[str, Any]) -> Iterable[str]:
     shown = [name for name in MEASURES if name in macro]
     rows = [[MEASURES[name], _number(macro[name]), _interval(macro_intervals.get(name))] for name in shown]
     yield _table(["macro mean", "value", "95 % interval"], rows)
+    if evaluation.get("conditions"):
+        yield from _conditions(evaluation["conditions"])
     label_intervals = intervals.get("labels", {})
     rows = [
         [
@@ -131,6 +133,17 @@ def _evaluation(stream: str, evaluation: dict[str, Any]) -> Iterable[str]:
         for label in result["labels"]
     ]
     yield _table(["label", "positives", *(MEASURES[name] for name in LABEL_MEASURES)], rows)
+
+
+def _conditions(found: dict[str, Any]) -> Iterable[str]:
+    """Macro means under each condition of the pages."""
+    names = list(found["scores"][0]["macro"])
+    yield f"Pages of {found['records']:,} records, printed anew from their signals, then scanned or photographed:"
+    rows = [
+        [line["condition"], *(_with_interval(line["macro"][name], line["intervals"][name]) for name in names)]
+        for line in found["scores"]
+    ]
+    yield _table(["condition", *(MEASURES[name] for name in names)], rows)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

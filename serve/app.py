@@ -79,9 +79,9 @@ class PageReader:
 
 def _page_facts(page: ReadPage) -> PageFacts:
     found = page.finding
-    return PageFacts(
-        turned_deg=found.turned_deg if found else 0, ecg_score=found and round(found.ecg_score, 4), note=page.note
-    )
+    if found is None:
+        return PageFacts(turned_deg=0, ecg_score=None, note=page.note)
+    return PageFacts(turned_deg=found.turned_deg, ecg_score=round(found.ecg_score, 4), note=page.note)
 
 
 def build(args: AppArgs) -> Application:

@@ -187,8 +187,8 @@ _SCANNED = {"rotation": (0.05, 0.5, 0.9), "skew": (0.05, 0.5, 0.4), "margins": (
 _SNAPPED = {
     "perspective": (0.2, 0.8),
     "lens": (0.2, 0.8, 0.8),
-    "table": (0.02, 0.7),
-    "crop": (0.3, 1.0, 0.5),
+    "table": (0.02, 0.4),
+    "crop": (0.3, 1.0, 0.7),
     "uneven-light": (0.25, 0.7, 0.75),
     "shadow": (0.2, 0.6, 0.35),
     "colour-temperature": (0.1, 0.7, 0.7),

@@ -83,7 +83,7 @@ def read_page(
         finding = find_page(image)
         if reading.check and not finding.accepted:
             raise PageError(finding.reason or "not_an_ecg", finding.message or "the picture shows no ECG")
-        if reading.upright:
+        if reading.upright and finding.accepted:
             image = set_upright(image, finding)
     if reading.rectify:
         from .reading.rectify import rectify  # SciPy's optimiser takes half a second to import.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import PageError, RecordError
 from .archives import Archive, ArchiveEntry
 from .dataset_info import PageSettings, Rejection, ShardConfig, filesystem_of, write_whole
-from .read_page import PageSpec, prepare
+from .read_page import PageSpec, Reading, read_page
 from .reading.pictures import picture_size_px
 from .records import LEADS, EcgRecord, PageRecord, fit_samples
 from .splits import Split, fingerprint, make_projection, page_fingerprint
@@ -114,18 +114,21 @@ def _read(archives: Sequence[Archive], candidate: Candidate, config: ShardConfig
 def stored_page(data: bytes, size: PageSettings) -> bytes:
     """A picture as shards keep it: as it came where it is no larger than the dataset's pages, else scaled to them.
 
-    A PDF is always scaled; of several pages the first is taken. A scaled one is written as PNG or JPEG, whichever is
-    smaller. Raises PageError where it cannot be read.
+    A PDF is always scaled, and so is what does not stand upright; of several pages the first is taken. A scaled one is
+    written as PNG or JPEG, whichever is smaller. Raises PageError where it cannot be read. What does not look like an
+    ECG is kept, because somebody labelled it.
     """
     import cv2
 
     from .page import encode_page
 
-    planes = prepare(data, PageSpec(width_px=size.width_px, height_px=size.height_px))
+    spec = PageSpec(width_px=size.width_px, height_px=size.height_px)
+    read = read_page(data, spec, Reading(check=False))
     size_px = picture_size_px(data)
-    if size_px and size_px[0] <= size.width_px and size_px[1] <= size.height_px:
+    stands = read.finding is None or not read.finding.accepted or read.finding.turned_deg == 0
+    if stands and size_px and size_px[0] <= size.width_px and size_px[1] <= size.height_px:
         return data
-    page = np.ascontiguousarray(planes.transpose(1, 2, 0))
+    page = np.ascontiguousarray(read.pixels.transpose(1, 2, 0))
     jpeg = cv2.imencode(".jpg", page[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     return min(encode_page(page), jpeg, key=len)
 

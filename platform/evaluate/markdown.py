@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from .bootstrap import Interval
 from .compare import Comparison
+from .condition_scores import MEASURES as CONDITION_MEASURES
+from .condition_scores import Conditions
 from .metrics import FREQUENT_POSITIVES, MEASURES, EvaluationResult, Measures
 from .report_data import ReportData
 from .report_text import MEASURE_NAMES, constant_traits, interval_text, number, remarks, scores
@@ -31,6 +33,9 @@ def _parts(data: ReportData) -> Iterator[str]:
     if data.comparison:
         yield f"Against {data.comparison.other}, macro means on the same records:"
         yield _comparison(result, data.comparison)
+    if data.conditions:
+        yield data.conditions.told
+        yield _conditions(data.conditions)
     if data.subgroups:
         yield "Subgroups, macro means over the labels that have both classes in each:"
         yield _subgroups(data.subgroups)
@@ -70,6 +75,20 @@ def _comparison(result: EvaluationResult, comparison: Comparison) -> str:
             [MEASURE_NAMES[name], *map(number, values), interval_text(difference.interval), number(difference.p_value)]
         )
     return _table(["measure", "this", "other", "difference", "95 % interval", "p"], rows)
+
+
+def _conditions(conditions: Conditions) -> str:
+    rows = []
+    for line in conditions.scores:
+        difference = line.differences.get("auroc")
+        rows.append(
+            [
+                f"{line.condition}: {line.meaning}",
+                *(_cell(line.macro[name], line.intervals[name]) for name in CONDITION_MEASURES),
+                _cell(difference.value, difference.interval) if difference else "",
+            ]
+        )
+    return _table(["condition", *(MEASURE_NAMES[name] for name in CONDITION_MEASURES), "AUROC against clean"], rows)
 
 
 def _subgroups(subgroups: tuple[Subgroup, ...]) -> str:

@@ -3,7 +3,7 @@
 Shapes: N records, K labels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ...models.batch import EcgBatch
 from ..bundle import check_bundle
 from ..data.batches import COLUMNS, as_row, read_rows, read_window
 from ..data.dataset_info import load_dataset_info, read_row_index
@@ -25,6 +26,9 @@ _WINDOW_ROWS = 128
 _BATCH_ROWS = 32
 _TRAITS = ("patient_id", "age", "sex", "source", "page_layout", "signal_known")
 _COLUMNS = tuple(dict.fromkeys((*COLUMNS, *_TRAITS)))
+
+ReadRows = Callable[[Predictor, BatchDecoder, pa.Table], pa.Table]
+"""One batch of rows of shards -> its predictions, as `predict_rows` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,12 @@ def known_to(stream: str, known: np.ndarray, signal_known: np.ndarray) -> np.nda
     return known if stream == "image" else known & signal_known[:, None]
 
 
-def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1) -> Predictions:
+def predict_split(
+    bundle: Path | str, shards: Path | str, split: str, num_actors: int = 1, read: ReadRows | None = None
+) -> Predictions:
     """Predictions of a bundle on one split (or `all`), by `num_actors` predictors on Ray Data, in the shards' order.
+
+    `read` asks the model something else about the rows than `predict_rows` does.
 
     Raises:
         UserError: no bundle, a damaged one, no shards, or no record in that split.
@@ -85,9 +93,10 @@ def predict_split(bundle: Path | str, shards: Path | str, split: str, num_actors
         read_window, batch_size=1, batch_format="pyarrow", fn_kwargs={"columns": _COLUMNS}
     )
     dataset = actor_pool(
-        rows, SplitPredictor, num_actors, (str(bundle), num_actors), batch_size=_BATCH_ROWS, batch_format="pyarrow"
-    )
-    return _joined(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        rows, SplitPredictor, num_actors, (str(bundle), num_actors, read or predict_rows),
+        batch_size=_BATCH_ROWS, batch_format="pyarrow",
+    )  # fmt: skip
+    return joined(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
 def predict_windows(predictor: Predictor, row_groups: Sequence[RowGroup]) -> Predictions:
@@ -98,18 +107,19 @@ def predict_windows(predictor: Predictor, row_groups: Sequence[RowGroup]) -> Pre
         for rows in (read_rows(window, _COLUMNS) for window in _windows(row_groups))
         for start in range(0, len(rows), _BATCH_ROWS)
     )
-    return _joined(tables)
+    return joined(tables)
 
 
 class SplitPredictor:
     """Ray Data actor: rows of shards -> their predictions."""
 
-    def __init__(self, bundle: str, num_actors: int):
+    def __init__(self, bundle: str, num_actors: int, read: ReadRows):
         self._predictor = Predictor.load(bundle, num_threads=share_of_cores(num_actors))
         self._decoder = decoder_of(self._predictor)
+        self._read = read
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        return predict_rows(self._predictor, self._decoder, rows)
+        return self._read(self._predictor, self._decoder, rows)
 
 
 def decoder_of(predictor: Predictor) -> BatchDecoder:
@@ -120,7 +130,13 @@ def predict_rows(predictor: Predictor, decoder: BatchDecoder, rows: pa.Table) ->
     """One batch: record_id, target, known, `p_<stream>` and `l_<stream>` as a list per record, and `_TRAITS`."""
     batch = decoder.batch(rows)
     logits = predictor.predict_logits(batch)
-    probability = predictor.calibrated(logits)
+    return prediction_table(rows, batch, predictor.calibrated(logits), logits)
+
+
+def prediction_table(
+    rows: pa.Table, batch: EcgBatch, probability: dict[str, np.ndarray], logits: dict[str, np.ndarray]
+) -> pa.Table:
+    """Rows and what they became with what a model said of them, (B, K) by stream."""
     columns: dict[str, Any] = {"record_id": batch.record_id, **{name: rows[name] for name in _TRAITS}}
     matrices = {"target": batch.target.numpy(), "known": batch.target_known.numpy()}
     matrices |= {f"p_{stream}": values for stream, values in probability.items()}
@@ -134,7 +150,8 @@ def _windows(row_groups: Sequence[RowGroup]) -> list[Window]:
     return [w for lane in epoch_plan(row_groups, 0, 0, _WINDOW_ROWS, shuffle=False) for w in lane]
 
 
-def _joined(tables: Iterable[pa.Table]) -> Predictions:
+def joined(tables: Iterable[pa.Table]) -> Predictions:
+    """Batches of `prediction_table`, in order, as one."""
     whole = pa.concat_tables(tables)
     matrices = {
         name: whole[name].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(whole), -1)

@@ -59,6 +59,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "auroc_axis": _axis(data, "auroc"),
         "f1_axis": _axis(data, "f1"),
         "difference_axis": _difference_axis(data),
+        "condition_axis": _condition_axis(data),
         "charts": learning_charts(data.history),
         "remarks": remarks(data.deployed),
         "max_open": MAX_OPEN,
@@ -72,6 +73,14 @@ def _axis(data: ReportData, measure: str) -> tuple[float, float]:
     ends = [getattr(group, measure) for group in data.subgroups]
     ends += [found.low for group in data.subgroups if (found := getattr(group, f"{measure}_interval"))]
     return min(int(10 * min((end for end in ends if end is not None), default=0.0)) / 10, 0.9), 1.0
+
+
+def _condition_axis(data: ReportData) -> tuple[float, float]:
+    """From the tenth below every AUROC and interval of the conditions up to 1."""
+    lines = data.conditions.scores if data.conditions else ()
+    ends = [end for line in lines if (end := line.macro["auroc"]) is not None]
+    ends += [found.low for line in lines if (found := line.intervals["auroc"])]
+    return min(int(10 * min(ends, default=0.0)) / 10, 0.9), 1.0
 
 
 def _difference_axis(data: ReportData) -> tuple[float, float]:

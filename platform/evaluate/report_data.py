@@ -7,6 +7,7 @@ from typing import Any
 from .abstention import CoverageCurve
 from .bootstrap import Interval, Intervals
 from .compare import Comparison
+from .condition_scores import Conditions
 from .confusion import Confusion
 from .metrics import EvaluationResult
 from .plots import LabelCurves
@@ -92,6 +93,7 @@ class ReportData:
     frequent_intervals: dict[str, Interval | None] = field(default_factory=dict)
     """Of the deployed stream's means over frequent labels, by measure."""
     comparison: Comparison | None = None
+    conditions: Conditions | None = None
     label_names: dict[str, str] = field(default_factory=dict)
     curves: tuple[LabelCurves, ...] = ()
     reliability: tuple[Reliability, ...] = ()
@@ -126,6 +128,7 @@ class ReportData:
                 name: asdict(interval) if interval else None for name, interval in self.frequent_intervals.items()
             },
             "comparison": self.comparison.to_dict() if self.comparison else None,
+            "conditions": self.conditions.to_dict() if self.conditions else None,
             "subgroups": [group.to_dict() for group in self.subgroups],
             "abstention": self.coverage.to_dict() if self.coverage else None,
             "confusion": self.confusion.to_dict() if self.confusion else None,

@@ -18,6 +18,7 @@ from ..predictor import Predictor
 from .abstention import coverage_curve
 from .bootstrap import Intervals, bootstrap_intervals
 from .compare import Comparison, compare_predictions, require_same_labels
+from .conditions import checked_conditions, evaluate_conditions
 from .confusion import confusion_of
 from .contact_sheet import choose_errors, wrong_readings
 from .examples import choose_examples, example_pages, read_pages
@@ -38,17 +39,22 @@ def evaluate_bundle(
     split: str = "test",
     num_actors: int = 1,
     against: Path | str | None = None,
+    conditions: Sequence[str] = (),
+    varied: bool = False,
     num_resamples: int = 1000,
 ) -> ReportData:
     """Evaluate on one split and write the report, metrics, a model card and predictions.parquet into `out`.
 
     Thresholds and calibration are the bundle's: nothing is fitted here. `against` names another bundle with the same
-    labels, whose deployed stream is compared on the same records.
+    labels, whose deployed stream is compared on the same records. `conditions` are names of artefacts.PRESETS: the
+    records are printed anew, with `varied` each in another way, and worn; conditions.csv has what that costs.
 
     Raises:
-        UserError: no bundle, no shards, no record in that split, or bundles that tell other labels apart.
+        UserError: no bundle, no shards, no record in that split, bundles that tell other labels apart, an unknown
+            condition, or one for a model or records without pages to print.
     """
     facts = read_facts(bundle)
+    wanted = checked_conditions(bundle, facts, conditions)
     if against is not None:
         require_same_labels(str(bundle), facts.label_space, str(against), read_facts(against).label_space)
     predictions = predict_split(bundle, shards, split, num_actors)
@@ -58,27 +64,25 @@ def evaluate_bundle(
             f"({facts.label_space.name}), or has what its {facts.deployed_stream} stream reads; use others"
         )
     results = stream_results(facts, predictions)
-    info = load_dataset_info(shards)
     data = ReportData(
-        title=f"{facts.model.name} on {', '.join(info.sources)} ({split})",
+        title=f"{facts.model.name} on {', '.join(load_dataset_info(shards).sources)} ({split})",
         summary=_summary(facts, results),
-        facts={
-            "Bundle": facts.content_hash[:12],
-            "Model": f"{facts.model.name}, size {facts.model.size}",
-            "Labels": facts.label_space.name,
-            "Records": f"{len(predictions):,} ({predictions.patients.max() + 1:,} patients), split {split}",
-            "Page": f"{facts.page.width_px} x {facts.page.height_px} px",
-        },
+        facts=_facts(facts, predictions, split),
         streams=results,
         label_names={label.key: label.name for label in facts.label_space.labels},
         history=tuple(read_history(Path(bundle).parent / HISTORY)),
         comparison=_against(facts, predictions, against, shards, split, num_actors, num_resamples),
+        conditions=evaluate_conditions(
+            bundle, facts, shards, split, wanted, varied=varied, num_actors=num_actors, num_resamples=num_resamples
+        ),
         **_spread(facts, predictions, results, num_resamples),
         **_behaviour(facts, predictions),
         **_pages(facts, predictions, bundle, shards, split),
     )
     write_report(Path(out), data)
     write_atomically(Path(out) / "MODEL_CARD.md", model_card(facts, data.metrics()))
+    if data.conditions:
+        write_atomically(Path(out) / "conditions.csv", data.conditions.to_csv())
     _write_predictions(predictions, facts, Path(out) / "predictions.parquet")
     return data
 
@@ -182,6 +186,16 @@ def _against(
         other=f"{other.model.name}, size {other.model.size} (bundle {other.content_hash[:12]})",
         num_resamples=num_resamples,
     )
+
+
+def _facts(bundle: Bundle, predictions: Predictions, split: str) -> dict[str, str]:
+    return {
+        "Bundle": bundle.content_hash[:12],
+        "Model": f"{bundle.model.name}, size {bundle.model.size}",
+        "Labels": bundle.label_space.name,
+        "Records": f"{len(predictions):,} ({predictions.patients.max() + 1:,} patients), split {split}",
+        "Page": f"{bundle.page.width_px} x {bundle.page.height_px} px",
+    }
 
 
 def _summary(bundle: Bundle, results: dict[str, EvaluationResult]) -> str:

@@ -18,4 +18,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 Port = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
 
+Listed = Annotated[bool | str, Parameter(negative=())]
+"""An option that stands alone or takes a list with commas."""
+
 Others = Annotated[list[Path] | None, Parameter(negative=())]

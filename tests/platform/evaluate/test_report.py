@@ -181,8 +181,8 @@ def test_files_are_written_and_agree(tmp_path: Path) -> None:
     path = write_report(tmp_path / "new" / "folder", data)
     written = json.loads((path.parent / "metrics.json").read_text())
     assert set(written) == {
-        "facts", "streams", "intervals", "frequent_intervals", "comparison", "subgroups", "abstention", "confusion",
-        "errors",
+        "facts", "streams", "intervals", "frequent_intervals", "comparison", "conditions", "subgroups", "abstention",
+        "confusion", "errors",
     }  # fmt: skip
     assert written["errors"][0]["missed"] == {"AF": 0.06} and written["confusion"]["label_keys"] == KEYS
     assert written["streams"]["image"]["macro"]["auroc"] == data.streams["image"].macro.auroc
