@@ -19,8 +19,8 @@ MIN_ECG_SCORE = 0.1
 SURE = 0.99
 """Chance of the best turn from which one look is enough; below it the page is looked at from all four sides."""
 MIN_TURN_SCORE = 0.8
-"""A picture is not turned for less: most come upright. Of 700 drawn pages with hard wear, six were misread, none of them
-as surely as this, and 19 that had to be turned, or not, were read right but less surely."""
+"""A picture is not turned for less: most come upright. Of 700 drawn pages with hard wear six were misread, none of
+them as surely as this; 19 were read right, but less surely."""
 
 
 @dataclass(frozen=True, kw_only=True)

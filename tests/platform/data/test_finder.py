@@ -150,5 +150,5 @@ def test_real_pages_are_accepted_and_set_upright(real_data: Path):
     # Whoever sends a page upright gets it back so.
     assert [stem for stem, found in findings.items() if found[0].turned_deg] == []
     missed = {stem for stem, found in findings.items() if [each.turned_deg for each in found] != list(TURNS_DEG)}
-    # A tight crop, kept apart from fitting: its names are legible, but not at the size at which the finder looks.
+    # A tight crop, kept apart from fitting, of which the finder is unsure.
     assert missed <= {"ecg00015"}
