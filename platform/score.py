@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,26 @@ from .data.batches import read_row_group
 from .data.dataset_info import INFO_FILE, read_row_index
 from .data.order import RowGroup
 from .data.read_page import Reading, ReadPage
+from .data.reading.pictures import num_pages
 from .data.splits import SPLITS
 from .errors import PageError, UserError
 from .files import claim_folder, write_atomically
 from .predictor import Predictor
 from .ray_session import actor_pool, share_of_cores, start_ray
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pdf"})
 PAGES_PER_PART = 256
 _BATCH_PAGES = 32
 _PREDICTOR_LIVES = 3
 
+_OF_PAGES = (".pdf", ".tif", ".tiff")
+"""Files that may hold several pages."""
+
+NamedBytes = tuple[str, Callable[[], bytes]]
+Prepared = tuple[str, ReadPage | PageError]
+
 OnProgress = Callable[[int, int], None]
-"""Called with pages done and pages in all."""
+"""Called with pages done and pages in all, a file of several counted as one until it was read."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def _score_missing(parts: list[Part], job: Job, num_actors: int, on_progress: On
         try:
             for pages in _scored(missing, job, num_actors):
                 done += pages
-                on_progress(done, total)
+                on_progress(done, max(done, total))
             return
         except ActorDiedError:
             if not lives_left:
@@ -197,28 +205,39 @@ class PartScorer:
 
     def score(self, part: Part) -> pa.Table:
         """Every page of the part as a row: its probabilities, or why there are none."""
-        ids, reads = _pages_of(part)
+        named = _pages_of(part)
+        prepare = self._prepare if part.row_group is None else self._prepare_stored
         tables = []
-        for start in range(0, len(ids), _BATCH_PAGES):
-            prepare = self._prepare if part.row_group is None else self._prepare_stored
-            prepared = list(self._pool.map(prepare, reads[start : start + _BATCH_PAGES]))
-            tables.append(self._rows(ids[start : start + _BATCH_PAGES], prepared))
+        for start in range(0, len(named), _BATCH_PAGES):
+            pages = list(chain.from_iterable(self._pool.map(prepare, named[start : start + _BATCH_PAGES])))
+            tables.append(self._rows([name for name, _ in pages], [read for _, read in pages]))
         return pa.concat_tables(tables)
 
-    def _prepare_stored(self, read: Callable[[], bytes]) -> ReadPage | PageError:
+    def _prepare_stored(self, named: NamedBytes) -> list[Prepared]:
         """A page of shards, which are upright and ECGs."""
+        name, read = named
         try:
-            return ReadPage(pixels=self._predictor.prepare(read()), finding=None, note=None)
+            return [(name, ReadPage(pixels=self._predictor.prepare(read()), finding=None, note=None))]
         except PageError as error:
-            return error
+            return [(name, error)]
 
-    def _prepare(self, read: Callable[[], bytes]) -> ReadPage | PageError:
+    def _prepare(self, named: NamedBytes) -> list[Prepared]:
+        """All pages of a file; those of a PDF or TIFF of several are named file#1, file#2 ..."""
+        name, read = named
         try:
-            return self._predictor.read(read(), self._reading)
+            data = read()
+            count = num_pages(data) if name.lower().endswith(_OF_PAGES) else 1
+        except PageError as error:
+            return [(name, error)]
+        except OSError as error:
+            return [(name, PageError("unreadable_file", f"cannot be read: {error.strerror}"))]
+        return [(name if count == 1 else f"{name}#{page + 1}", self._read(data, page)) for page in range(count)]
+
+    def _read(self, data: bytes, page: int) -> ReadPage | PageError:
+        try:
+            return self._predictor.read(data, self._reading, page=page)
         except PageError as error:
             return error
-        except OSError as error:
-            return PageError("unreadable_file", f"cannot be read: {error.strerror}")
 
     def _rows(self, ids: list[str], prepared: list[ReadPage | PageError]) -> pa.Table:
         bundle = self._predictor.bundle
@@ -251,12 +270,13 @@ class PartScorer:
         return pa.table(columns)
 
 
-def _pages_of(part: Part) -> tuple[list[str], list[Callable[[], bytes]]]:
-    """Ids, and how to get the bytes of each page."""
+def _pages_of(part: Part) -> list[NamedBytes]:
+    """Ids, and how to get the bytes of each file or page."""
     if part.row_group is None:
-        return part.files, [Path(file).read_bytes for file in part.files]
+        return [(file, Path(file).read_bytes) for file in part.files]
     rows = read_row_group(RowGroup(*part.row_group))
-    return rows["record_id"].to_pylist(), [lambda page=page: page for page in rows["page"].to_pylist()]
+    stored = zip(rows["record_id"].to_pylist(), rows["page"].to_pylist(), strict=True)
+    return [(name, lambda page=page: page) for name, page in stored]
 
 
 def _summary(files: list[Path], bundle: Bundle) -> dict[str, Any]:

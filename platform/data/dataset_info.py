@@ -39,8 +39,9 @@ class PageSettings(_Checked):
     """How pages are printed (page.py: PageStyle)."""
 
     layout: str = "3x4+1"
-    width_px: int = 512
-    height_px: int = 384
+    """Of one page, because a record has one."""
+    width_px: int = Field(512, ge=64, le=20_000)
+    height_px: int = Field(384, ge=64, le=20_000)
     paper_speed_mm_per_s: float = Field(25.0, gt=0)
     gain_mm_per_mv: float = 10.0
     chest_gain_mm_per_mv: float | None = None
@@ -59,8 +60,10 @@ class PageSettings(_Checked):
     def style(self, record_id: str) -> "PageStyle":
         """The style of a record's page."""
         from .page import GRID_COLOURS, PageStyle
-        from .printing.styles import page_style
+        from .printing.styles import ONE_PAGE_LAYOUTS, page_style
 
+        if self.layout not in ONE_PAGE_LAYOUTS:
+            raise ValueError(f"page layout {self.layout!r} is not one of {', '.join(ONE_PAGE_LAYOUTS)}")
         if self.varied:
             return page_style(np.random.default_rng(zlib.crc32(record_id.encode())), self.width_px, self.height_px)
         if self.grid not in GRID_COLOURS:

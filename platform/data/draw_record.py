@@ -20,9 +20,8 @@ from ..files import write_atomically
 from .archives import Archive, ArchiveEntry
 from .artefacts import PRESETS, wear_page
 from .dataset_info import Rejection
-from .draw_settings import VARIED, DrawSettings, Format
+from .draw_settings import DrawSettings, Format
 from .page import LAYOUTS, PageStyle, Pixels, PrintedPage, encode_page, page_truth, print_page
-from .printing.paper import paper_of
 from .printing.style import MM_PER_INCH
 from .records import EcgRecord
 
@@ -77,9 +76,6 @@ def _draw_record(job: DrawJob, entry: ArchiveEntry) -> list[Row] | Rejection:
     folder = job.out / PICTURES
     if not all((folder / file).exists() for file in (*plan.files, *plan.truths)):
         _write(record, plan, folder)
-        if job.settings.layout == VARIED:
-            # No other record is printed on this paper, and the 32 that are kept take 2 GB at 600 dpi.
-            paper_of.cache_clear()
     return [_row(record, entry, plan, page) for page in range(len(plan.sheets))]
 
 

@@ -1,5 +1,6 @@
 """Scoring: every page exactly once, bad ones with a reason, the same numbers as everywhere else."""
 
+import io
 import json
 import os
 import signal
@@ -9,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from vizecg.platform import score
+from vizecg.platform.data.read_page import Reading
 from vizecg.platform.errors import UserError
 from vizecg.platform.evaluate.predict import predict_split
 from vizecg.platform.predictor import Predictor
-from vizecg.platform.score import score_pages
+from vizecg.platform.score import Part, PartScorer, score_pages
 
 
 @pytest.fixture
@@ -138,3 +141,22 @@ def test_two_models_never_share_a_table(ray_cluster: None, bundle_folder: Path, 
     (folder / "empty.png").write_bytes(b"changed")
     with pytest.raises(UserError, match="other input"):
         score_pages(bundle_folder, folder, tmp_path / "out")
+
+
+def test_every_page_of_a_document_is_a_row(bundle_folder: Path, pages: list[bytes], tmp_path: Path) -> None:
+    pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages[:3]]
+    upside_down, blank = pictures[1].rotate(180), Image.new("RGB", (800, 600), "white")
+    for name in ("visit.tiff", "visit.pdf"):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=[upside_down, blank])
+    files = list(map(str, sorted(tmp_path.iterdir())))
+    rows = PartScorer(str(bundle_folder), 1, Reading()).score(Part(0, files)).to_pylist()
+    assert [Path(row["id"]).name for row in rows] == [f"visit.{end}#{n}" for end in ("pdf", "tiff") for n in (1, 2, 3)]
+    assert [row["reason"] for row in rows] == [None, None, "not_an_ecg"] * 2
+    assert [row["turned_deg"] for row in rows] == [0, 180, None] * 2
+    predictor = Predictor.load(bundle_folder)
+    expected = predictor.predict_pages(np.stack([predictor.prepare(page) for page in pages[:2]]))
+    keys = [f"p_{key}" for key in predictor.bundle.label_space.keys]
+    found = np.array([[row[key] for key in keys] for row in rows[3:5]])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    anything = PartScorer(str(bundle_folder), 1, Reading(check=False)).score(Part(0, [str(tmp_path / "visit.tiff")]))
+    assert anything["status"].to_pylist() == ["scored"] * 3

@@ -1,5 +1,6 @@
 """Letters on a page: four kinds of type, as devices print it."""
 
+import math
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,11 +30,13 @@ class Lettering:
         self._font = font
         self._capital_px = capital_px
 
-    def write(self, text: str, x_px: float, y_px: float) -> Points:
-        """Write a line whose baseline begins at (x_px, y_px); returns its outline."""
+    def write(self, text: str, x_px: float, y_px: float, room_px: float = math.inf) -> Points:
+        """Write a line whose baseline begins at (x_px, y_px), smaller where it has no room; returns its outline."""
         if not text:
             return outline_of(x_px, y_px, x_px, y_px)
-        layer, left, top = self._drawn(text) if self._font == "bold" else self._typeset(text)
+        layer, left, top = self._lettered(text, self._capital_px)
+        if layer.shape[1] > room_px:
+            layer, left, top = self._lettered(text, self._capital_px * room_px / layer.shape[1])
         x, y = round(x_px) + left, round(y_px) + top
         height, width = layer.shape
         rows, columns = slice(max(0, y), max(0, y + height)), slice(max(0, x), max(0, x + width))
@@ -43,9 +46,12 @@ class Lettering:
         left_px, top_px, across_px, down_px = cv2.boundingRect((layer > 64).astype(np.uint8))
         return outline_of(x + left_px, y + top_px, x + left_px + across_px, y + top_px + down_px)
 
-    def _drawn(self, text: str) -> tuple[NDArray[np.uint8], int, int]:
+    def _lettered(self, text: str, capital_px: float) -> tuple[NDArray[np.uint8], int, int]:
         """The text's own ink, and where its corner lies from the beginning of its baseline."""
-        scale, thickness = self._capital_px / _BOLD_CAPITAL_PX, max(1, round(self._capital_px / 9))
+        return self._drawn(text, capital_px) if self._font == "bold" else self._typeset(text, capital_px)
+
+    def _drawn(self, text: str, capital_px: float) -> tuple[NDArray[np.uint8], int, int]:
+        scale, thickness = capital_px / _BOLD_CAPITAL_PX, max(1, round(capital_px / 9))
         (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
         edge = thickness + 2
         layer = np.zeros((height + below + 2 * edge, width + 2 * edge), np.uint8)
@@ -53,8 +59,8 @@ class Lettering:
         cv2.putText(layer, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thickness, cv2.LINE_AA)
         return layer, -edge, -height - edge
 
-    def _typeset(self, text: str) -> tuple[NDArray[np.uint8], int, int]:
-        font = _type(self._font, max(1, round(self._capital_px / _CAPITAL_SHARE[self._font])))
+    def _typeset(self, text: str, capital_px: float) -> tuple[NDArray[np.uint8], int, int]:
+        font = _type(self._font, max(1, int(capital_px / _CAPITAL_SHARE[self._font])))
         left, top, right, bottom = (round(side) for side in font.getbbox(text, anchor="ls"))
         image = Image.new("L", (max(1, right - left + 2), max(1, bottom - top + 2)))
         ImageDraw.Draw(image).text((1 - left, 1 - top), text, fill=255, font=font, anchor="ls")

@@ -56,18 +56,23 @@ def printed_measurements(rng: np.random.Generator, signal_mv: Array, sampling_ra
 
 
 def random_measurements(rng: np.random.Generator) -> Measurements:
-    """Values as an outpatient clinic's might be: QT follows the rate, T's axis that of QRS, everything else is free."""
-    rate_bpm = min(max(72 * math.exp(rng.normal(0, 0.25)), 38), 165)
-    has_p = rng.random() > 0.08
-    qrs_ms = rng.uniform(118, 165) if rng.random() < 0.12 else min(max(rng.normal(92, 9), 68), 118)
-    qt_ms = rng.normal(408, 20) - 1.75 * (rate_bpm - 60) + 0.7 * max(qrs_ms - 100, 0)  # Hodges 1983
-    axis_deg = rng.normal(38, 34)
+    """Values as a ward's might be: QT follows the rate, everything else is free.
+
+    Abnormal values are at least as frequent as among records, so that none of them tells that it is the record's own.
+    """
+    rate_bpm = rng.uniform(38, 165) if rng.random() < 0.3 else min(max(72 * math.exp(rng.normal(0, 0.25)), 38), 165)
+    has_p = rng.random() > 0.12
+    qrs_ms = rng.uniform(110, 200) if rng.random() < 0.25 else min(max(rng.normal(92, 9), 68), 118)
+    qt_ms = rng.normal(408, 25) - 1.75 * (rate_bpm - 60) + 0.7 * max(qrs_ms - 100, 0)  # Hodges 1983
+    axis_deg = rng.uniform(-180, 180) if rng.random() < 0.35 else rng.normal(38, 34)
+    t_axis_deg = rng.uniform(-180, 180) if rng.random() < 0.3 else axis_deg + rng.normal(0, 25)
+    pr_ms = rng.uniform(190, 340) if rng.random() < 0.2 else min(max(rng.normal(162, 26), 100), 290)
     return _rounded(
         rate_bpm=rate_bpm,
-        pr_ms=min(max(rng.normal(162, 26), 100), 290) if has_p else None,
+        pr_ms=pr_ms if has_p else None,
         qrs_ms=qrs_ms,
         qt_ms=qt_ms,
-        axes_deg=(rng.normal(52, 18) if has_p else None, axis_deg, axis_deg + rng.normal(0, 25)),
+        axes_deg=(rng.normal(52, 18) if has_p else None, axis_deg, t_axis_deg),
     )
 
 

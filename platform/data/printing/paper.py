@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .device_text import scale_text
 from .lettering import Lettering
-from .style import SQUARE_MM, PageStyle
+from .style import MOST_PULSE_MM, PULSE_SIDE_MM, SQUARE_MM, PageStyle
 from .traces import FULL_INK, Track, draw_lines, tracks_of
 from .truth import Mark, Points, outline_of
 
@@ -22,6 +22,8 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 KEPT_PAPERS = 32
+MOST_KEPT_PX = 1 << 20
+"""All that is kept takes at most 64 MiB, and two large sheets."""
 PAPER_TONES = 16
 INK_TONES = FULL_INK + 1
 NAME_INDENT_MM = 1.5
@@ -45,9 +47,22 @@ class Paper:
     pulses: tuple[Mark, ...]
 
 
-@lru_cache(maxsize=KEPT_PAPERS)
 def paper_of(style: PageStyle) -> Paper:
-    """The paper of a style; the last few are kept."""
+    """The paper of a style; the last few are kept, of large ones only two."""
+    return _kept(style) if style.width_px * style.height_px <= MOST_KEPT_PX else _kept_large(style)
+
+
+@lru_cache(maxsize=KEPT_PAPERS)
+def _kept(style: PageStyle) -> Paper:
+    return _make_paper(style)
+
+
+@lru_cache(maxsize=2)
+def _kept_large(style: PageStyle) -> Paper:
+    return _make_paper(style)
+
+
+def _make_paper(style: PageStyle) -> Paper:
     tones, colours = _tones(style)
     ink = np.zeros((style.height_px, style.width_px), np.uint8)
     pulses = tuple(_draw_pulse(ink, style, row) for row in range(style.rows)) if style.pulse != "none" else ()
@@ -146,15 +161,18 @@ def _draw_pulse(ink: Pixels, style: PageStyle, row: int) -> Mark:
     gains_mm = [style.gain_mm_per_mv]
     if style.chest_gain_mm_per_mv not in (None, style.gain_mm_per_mv):
         gains_mm.append(style.chest_gain_mm_per_mv or 0.0)
-    width_mm = min(5.0, 0.2 * style.paper_speed_mm_per_s)
+    width_mm = min(0.2 * style.paper_speed_mm_per_s, MOST_PULSE_MM / len(gains_mm))
     total_mm = width_mm * len(gains_mm)
     right_side_mm = style.time_mm(style.duration_s)
-    left_mm = (style.left_mm - total_mm) / 2 if style.pulse == "left" else right_side_mm + (15.0 - total_mm) / 2
+    left_mm = (
+        (style.left_mm - total_mm) / 2 if style.pulse == "left" else right_side_mm + (PULSE_SIDE_MM - total_mm) / 2
+    )
     baseline_mm = style.baseline_mm(row)
-    path = [(left_mm - 2.5, baseline_mm), (left_mm, baseline_mm)]
+    foot_mm = min(2.5, (PULSE_SIDE_MM - total_mm) / 2)
+    path = [(left_mm - foot_mm, baseline_mm), (left_mm, baseline_mm)]
     for step, gain_mm in enumerate(gains_mm):
         path += [(left_mm + (step + side) * width_mm, baseline_mm - gain_mm) for side in (0, 1)]
-    path += [(left_mm + total_mm, baseline_mm), (left_mm + total_mm + 2.5, baseline_mm)]
+    path += [(left_mm + total_mm, baseline_mm), (left_mm + total_mm + foot_mm, baseline_mm)]
     points_px = np.array([(style.x_px(x), style.y_px(y)) for x, y in path])
     draw_lines(ink, [points_px], style.trace_width_mm * style.px_per_mm)
     return Mark(text="pulse", outline=outline_of(*points_px.min(axis=0), *points_px.max(axis=0)))
@@ -200,6 +218,8 @@ def _write_around(ink: Pixels, style: PageStyle) -> None:
             letters.write(text, style.x_px(x_mm), style.y_px(y_mm))
     if style.footer != "":
         footer = Lettering(ink, style.font, max(0.8 * style.text_height_mm * style.px_per_mm, 5.0))
+        left_px = style.x_px(max(style.left_mm, BESIDE_MM))
         scale = style.paper_speed_mm_per_s, style.gain_mm_per_mv, style.chest_gain_mm_per_mv
         text = style.footer if style.footer is not None else scale_text(*scale)
-        footer.write(text, style.x_px(max(style.left_mm, BESIDE_MM)), style.y_px(style.paper_height_mm - 4.0))
+        room_px = style.width_px - left_px
+        footer.write(text, left_px, style.y_px(style.paper_height_mm - 4.0), room_px)

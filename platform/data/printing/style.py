@@ -4,6 +4,7 @@ Lengths on paper are millimetres from the sheet's top left corner; pixel i cover
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,8 @@ MM_PER_INCH = 25.4
 SQUARE_MM = 5.0
 PULSE_SIDE_MM = 15.0
 """Three large squares for the calibration pulse; the first sample stands on a bold line."""
+MOST_PULSE_MM = 10.0
+"""Room for 0.2 s at 50 mm/s, or for two steps of 0.2 s at 25."""
 BARE_SIDE_MM = 5.0
 LONGEST_ROW_MM = 250.0
 """At 50 mm/s recorders print half the time."""
@@ -114,11 +117,19 @@ class PageStyle:
         if not 0 <= self.page < len(LAYOUTS[self.layout]):
             raise ValueError(f"page {self.page} of layout {self.layout}: it has {len(LAYOUTS[self.layout])}")
         self._check_room()
-        if not self.is_standard_scale and self.pulse == "none" and self.footer == "":
+        if not self.tells_scale:
             scale = f"{self.paper_speed_mm_per_s:g} mm/s and {self.gain_mm_per_mv:g} mm/mV"
-            raise ValueError(f"a page at {scale} must say so: give it a pulse or a footer")
+            raise ValueError(
+                f"a page at {scale} must say so: give it a pulse, a footer of None, or the numbers in a text"
+            )
 
     def _check_room(self) -> None:
+        needed_mm = self.rows_mm[0] + SQUARE_MM * self.rows + SQUARE_MM
+        if self.paper_height_mm < needed_mm:
+            raise ValueError(
+                f"page layout {self.layout} with its header needs paper_height_mm of at least {needed_mm:g}, "
+                f"not {self.paper_height_mm:g}"
+            )
         needed_mm = self.left_mm + self.duration_s * self.paper_speed_mm_per_s + self.right_mm
         if self.paper_width_mm < needed_mm - 1e-9:
             raise ValueError(
@@ -139,6 +150,17 @@ class PageStyle:
         """25 mm/s and 10 mm/mV in all leads, which readers assume where nothing is written."""
         gains = {self.gain_mm_per_mv, self.chest_gain_mm_per_mv or self.gain_mm_per_mv}
         return self.paper_speed_mm_per_s == 25.0 and gains == {10.0}
+
+    @property
+    def tells_scale(self) -> bool:
+        """Whether a reader can know speed and gains: usual ones, a pulse of 0.2 s and 1 mV, or text."""
+        gains = {self.gain_mm_per_mv, self.chest_gain_mm_per_mv or self.gain_mm_per_mv}
+        is_pulse_whole = len(gains) * 0.2 * self.paper_speed_mm_per_s <= MOST_PULSE_MM
+        if self.is_standard_scale or self.footer is None or (self.pulse != "none" and is_pulse_whole):
+            return True
+        text = " ".join([self.footer, *(line for column in self.header for line in column)])
+        written = set(re.findall(r"\d+(?:\.\d+)?", text))
+        return {f"{number:g}" for number in gains | {self.paper_speed_mm_per_s}} <= {f"{float(n):g}" for n in written}
 
     @property
     def strips(self) -> tuple[Strip, ...]:

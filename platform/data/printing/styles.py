@@ -70,9 +70,9 @@ def with_text(style: PageStyle, rng: np.random.Generator, measurements: Measurem
         measurements=measurements,
     )
     has_header = measurements is not None or rng.random() < 0.5
+    spoken = replace(style, header=text.header if has_header else (), footer=text.footer)
     may_be_silent = style.is_standard_scale or style.pulse != "none"
-    footer = "" if may_be_silent and rng.random() < 0.2 else text.footer
-    return replace(style, header=text.header if has_header else (), footer=footer)
+    return replace(spoken, footer="") if may_be_silent and rng.random() < 0.2 else spoken
 
 
 def _inks(rng: np.random.Generator) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class PageTruth:
             self,
             width_px=width_px,
             height_px=height_px,
-            px_per_mm=self.px_per_mm * _enlargement(where, self.paper.mean(axis=0)),
+            px_per_mm=self.px_per_mm * _enlargement(where, self.paper),
             paper=where(self.paper),
             leads=tuple(
                 replace(lead, outline=where(lead.outline), polyline=where(lead.polyline)) for lead in self.leads
@@ -122,10 +122,14 @@ def box_of(outline: Points) -> tuple[float, float, float, float]:
     return left, top, right, bottom
 
 
-def _enlargement(where: PointMap, centre: Points) -> float:
-    """By how much lengths grow around a point: the square root of the map's area there."""
-    moved = where(centre + np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)]))
-    across, down = moved[1] - moved[0], moved[3] - moved[2]
+def _enlargement(where: PointMap, paper: Points) -> float:
+    """By how much lengths grow around the middle of a sheet: the root of the map's area there.
+
+    Over a fifth of the sheet, because folds are steep where they are.
+    """
+    reach = np.ptp(paper, axis=0) / 10
+    moved = where(paper.mean(axis=0) + reach * np.array([(-1, 0), (1, 0), (0, -1), (0, 1)]))
+    across, down = (moved[1] - moved[0]) / (2 * reach[0]), (moved[3] - moved[2]) / (2 * reach[1])
     return float(np.sqrt(abs(across[0] * down[1] - across[1] * down[0])))
 
 

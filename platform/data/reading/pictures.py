@@ -29,6 +29,8 @@ OPENCV_PNG_BYTES = 192 << 10
 row, but is a tenth slower."""
 STRIP_PIXELS = 1 << 20
 PHOTOMETRIC = 262
+NEVER_DECODED = 128
+"""The grey with which libjpeg fills, silently, what the data do not reach."""
 JPEG_FACTORS = {1: cv2.IMREAD_COLOR_RGB, 2: 16, 4: 32, 8: 64}
 """Shrinking while decoding: OpenCV's IMREAD_REDUCED_GRAYSCALE_*, to which IMREAD_COLOR_RGB adds the colour."""
 
@@ -135,6 +137,8 @@ def _by_opencv(header: Header, factor: int) -> Pixels:
     if image is None or (header.kind != "JPEG" and image.shape[:2] != (header.height_px, header.width_px)):
         raise _damaged()
     image = image.astype(np.uint8, copy=False)
+    if header.kind == "JPEG" and not np.any(np.abs(image[-1].astype(np.int16) - NEVER_DECODED) > 2):
+        raise _damaged()
     if not header.alpha:
         return image if header.kind == "JPEG" else _shrunk(image, factor)
     if image.shape[2:] != (4,):

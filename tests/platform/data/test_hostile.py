@@ -138,6 +138,12 @@ def test_what_is_no_picture_is_refused(data: bytes, reason: str) -> None:
     assert reason_of(data) == reason
 
 
+def test_a_jpeg_cut_short_is_refused_even_where_it_says_that_it_ends() -> None:
+    data = SAMPLES["jpeg"]
+    for share in (0.4, 0.6, 0.8):
+        assert reason_of(data[: int(share * len(data))] + b"\xff\xd9") == "truncated"
+
+
 def test_what_follows_a_picture_changes_nothing() -> None:
     for name in ("png", "jpeg", "webp", "gif"):
         assert (prepare(SAMPLES[name] + b"<script>PK\3\4%PDF-1.7", SPEC) == prepare(SAMPLES[name], SPEC)).all()

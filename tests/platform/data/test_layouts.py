@@ -167,5 +167,11 @@ def test_shards_print_one_style_or_another_for_every_record() -> None:
     varied = shard_config(page={"varied": True, "width_px": 300, "height_px": 200}).page
     assert varied.style("a") == varied.style("a") != varied.style("b")
     assert (varied.style("a").width_px, varied.style("a").height_px) == (300, 200)
-    with pytest.raises(UserError, match="page grid 'mauve' is not one of pink"):
-        shard_config(page={"grid": "mauve"})
+    for wrong, said in (
+        ({"grid": "mauve"}, "grid 'mauve' is not one of pink"),
+        ({"layout": "6x1,6x1"}, "is not one of"),
+    ):
+        with pytest.raises(UserError, match=said):
+            shard_config(page=wrong)
+    with pytest.raises(UserError, match="width_px"):
+        shard_config(page={"width_px": 10})
