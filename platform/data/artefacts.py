@@ -113,13 +113,13 @@ class Recipe:
     def drawn(self, rng: np.random.Generator) -> Drawn:
         """What befalls one page. A step's random numbers depend on no other step and on no strength."""
         root = int(rng.integers(1 << 63))
+        lots = np.random.default_rng(root).random((len(ORDER), 2))
         drawn: Drawn = {}
         for step in self.steps:
-            own = np.random.default_rng([root, zlib.crc32(step.name.encode())])
-            happens, share = own.random(2)
+            happens, share = lots[ORDER.index(step.name)].tolist()
             strength = step.low + (step.high - step.low) * share
             if happens < step.probability and strength > 0:
-                drawn[step.name] = own, strength
+                drawn[step.name] = np.random.default_rng([root, zlib.crc32(step.name.encode())]), strength
         return drawn
 
 

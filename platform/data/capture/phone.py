@@ -159,9 +159,10 @@ def _raster(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     height, width = image.shape[:2]
     period_px = rng.uniform(2.2, 3.4) * diagonal_px(image) / REFERENCE_DIAGONAL_PX
     depth = 0.07 * strength
-    lines = [1 - depth * (0.5 + 0.5 * np.cos(2 * np.pi * np.arange(n) / period_px)) for n in (height, width)]
-    grid = np.rint(255 * lines[0][:, None] * lines[1][None, :])
-    return pixels(cv2.multiply(image, cv2.cvtColor(grid.astype(np.uint8), cv2.COLOR_GRAY2RGB), scale=1 / 255))
+    waves = [np.cos(np.float32(2 * np.pi / period_px) * np.arange(n, dtype=np.float32)) for n in (height, width)]
+    down, across = (1 - np.float32(depth / 2) * (1 + wave) for wave in waves)
+    grid = pixels(cv2.convertScaleAbs(down[:, None] * across, alpha=255))
+    return pixels(cv2.multiply(image, cv2.cvtColor(grid, cv2.COLOR_GRAY2RGB), scale=1 / 255))
 
 
 def glare(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
