@@ -14,7 +14,7 @@ from .evidence import trace_rows
 from .look import TURNS_DEG, Floats, Pixels, judge, look_of
 
 WEIGHTS = Path(__file__).with_name("finder.npz")
-MIN_ECG_SCORE = 0.1
+MIN_ECG_SCORE = 0.2
 """Lenient: a bad print of an ECG must pass, and what else passes can still be seen in the score."""
 SURE = 0.99
 """Chance of the best turn from which one look is enough; below it the page is looked at from all four sides."""

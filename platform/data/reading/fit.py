@@ -1,6 +1,6 @@
 """Fit the page finder: python -m vizecg.platform.data.reading.fit ARCHIVE... --real FOLDER
 
-Writes finder.npz beside this file, in a quarter of an hour on one thread; the same arguments, versions and machine
+Writes finder.npz beside this file, in twenty minutes on one thread; the same arguments, versions and machine
 give the same weights. ARCHIVE are folders of recordings, of which pages are drawn in every layout and wear; --real is a
 folder of real prints, each upright, which are worn too. Our weights come from PTB-XL 1.0.3 (PhysioNet, CC BY 4.0) and
 from prints that repositories under BSD and MIT licences publish: samples of ecg-image-kit, scanned prints of PTB-XL,
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fit the page finder.")
     parser.add_argument("archives", nargs="+", help="folders of recordings")
     parser.add_argument("--real", type=Path, help="folder of real prints, each upright")
-    parser.add_argument("--pages", type=int, default=8000)
+    parser.add_argument("--pages", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
