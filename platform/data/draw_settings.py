@@ -1,7 +1,7 @@
 """Everything that decides what `vizecg draw` draws, checked."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import PageError, UserError
 from .artefacts import PRESETS
 from .page import GRID_COLOURS, LAYOUTS, PageStyle
-from .printing.style import LONGEST_ROW_MM, MM_PER_INCH
+from .printing.style import LONGEST_ROW_MM
 from .printing.styles import page_style
 from .reading.formats import MAX_PIXELS, check_size
 
@@ -75,7 +75,7 @@ class DrawSettings:
         """How one record is printed, at the layout's first page."""
         if self.layout == VARIED:
             style = page_style(rng, self.width_px or 1, self.height_px or 1)
-            return style if self.width_px else _at_dpi(style, self.dpi or DPI)
+            return style if self.width_px else style.whole_at(self.dpi or DPI)
         speed_mm_per_s = self.paper_speed_mm_per_s or 25.0
         fields: dict[str, Any] = GRID_COLOURS[self.grid or "pink"] | {
             "layout": self.layout,
@@ -99,8 +99,3 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "grid": tuple(GRID_COLOURS),
     "format": get_args(Format),
 }
-
-
-def _at_dpi(style: PageStyle, dpi: float) -> PageStyle:
-    sides_px = [max(1, round(side * dpi / MM_PER_INCH)) for side in (style.paper_width_mm, style.paper_height_mm)]
-    return replace(style, dpi=dpi, width_px=sides_px[0], height_px=sides_px[1])

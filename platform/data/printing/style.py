@@ -5,7 +5,7 @@ Lengths on paper are millimetres from the sheet's top left corner; pixel i cover
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from .layout import LAYOUTS, Strip, Timing, strips
@@ -140,10 +140,14 @@ class PageStyle:
     @classmethod
     def at_dpi(cls, dpi: float, **fields: Any) -> "PageStyle":
         """A whole sheet at exactly `dpi` dots per inch: 279.4 x 215.9 mm at 200 dpi are 2200 x 1700 px."""
-        width_mm = fields.setdefault("paper_width_mm", 279.4)
-        height_mm = fields.setdefault("paper_height_mm", 215.9)
-        pixels = [max(1, round(length_mm * dpi / MM_PER_INCH)) for length_mm in (width_mm, height_mm)]
-        return cls(dpi=dpi, width_px=pixels[0], height_px=pixels[1], **fields)
+        fields.setdefault("paper_width_mm", 279.4)
+        fields.setdefault("paper_height_mm", 215.9)
+        return cls(**fields).whole_at(dpi)
+
+    def whole_at(self, dpi: float) -> "PageStyle":
+        """The same sheet, all of it, at exactly `dpi` dots per inch."""
+        sides_px = [max(1, round(side * dpi / MM_PER_INCH)) for side in (self.paper_width_mm, self.paper_height_mm)]
+        return replace(self, dpi=dpi, width_px=sides_px[0], height_px=sides_px[1])
 
     @property
     def is_standard_scale(self) -> bool:
