@@ -18,6 +18,7 @@ _FILES: dict[str, str] = {"sans": "DejaVuSans.ttf", "serif": "STIXGeneral.ttf", 
 """All of them come with matplotlib."""
 _CAPITAL_SHARE: dict[str, float] = {"sans": 0.73, "serif": 0.66, "mono": 0.73}
 """Height of a capital over the size of the type."""
+_LEAST_CAPITAL_PX = 1.0
 _BOLD_CAPITAL_PX = 21.0
 """Of OpenCV's own type at scale 1."""
 
@@ -34,9 +35,11 @@ class Lettering:
         """Write a line whose baseline begins at (x_px, y_px), smaller where it has no room; returns its outline."""
         if not text:
             return outline_of(x_px, y_px, x_px, y_px)
-        layer, left, top = self._lettered(text, self._capital_px)
-        if layer.shape[1] > room_px:
-            layer, left, top = self._lettered(text, self._capital_px * room_px / layer.shape[1])
+        capital_px = self._capital_px
+        layer, left, top = self._lettered(text, capital_px)
+        while layer.shape[1] > room_px and capital_px > _LEAST_CAPITAL_PX:
+            capital_px *= min(0.95, room_px / layer.shape[1])
+            layer, left, top = self._lettered(text, capital_px)
         x, y = round(x_px) + left, round(y_px) + top
         height, width = layer.shape
         rows, columns = slice(max(0, y), max(0, y + height)), slice(max(0, x), max(0, x + width))

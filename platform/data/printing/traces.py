@@ -167,9 +167,9 @@ def _pen(width_px: float) -> NDArray[np.int32]:
     radius_px = max(0.0, width_px - 1.0) / 2
     if radius_px < 0.125:
         return np.zeros((1, 2), np.int32)
-    count = max(4, math.ceil(2 * math.pi * radius_px / 1.2))
-    # Seen along a side of the square, four points are 0.71 as wide as along its diagonal.
-    radius_px *= 1.1 if count == 4 else 1.0
+    # An odd number: seen from any side, the corners of an even polygon hide behind each other.
+    count = 3 if radius_px < 0.4 else max(5, math.ceil(2 * math.pi * radius_px / 1.2) | 1)
+    radius_px *= math.pi / (count * math.sin(math.pi / count))  # A polygon's mean width is its perimeter over pi.
     angle = 2 * np.pi * np.arange(count) / count
     return np.rint(radius_px * _SUBPIXELS * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.int32)
 

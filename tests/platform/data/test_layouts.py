@@ -8,6 +8,8 @@ import pytest
 from vizecg.platform.data.dataset_info import shard_config
 from vizecg.platform.data.page import GRID_COLOURS, LAYOUTS, LEADS, PageStyle, draw_page, page_truth, print_page
 from vizecg.platform.data.printing.layout import strips
+from vizecg.platform.data.printing.paper import _kept, _kept_large
+from vizecg.platform.data.printing.style import Font
 from vizecg.platform.data.printing.styles import ONE_PAGE_LAYOUTS, page_style
 from vizecg.platform.errors import UserError
 
@@ -124,16 +126,62 @@ def test_millimetres_are_exact_at_any_dpi(dpi: float) -> None:
     assert abs(style.width_px - 297 * dpi / 25.4) <= 0.5
 
 
+FAST = {"paper_speed_mm_per_s": 50.0, "duration_s": 5.0}
+
+
 def test_an_unusual_scale_is_always_told() -> None:
-    for scale in (
-        {"gain_mm_per_mv": 5.0},
-        {"paper_speed_mm_per_s": 50.0, "duration_s": 5.0},
-        {"chest_gain_mm_per_mv": 5.0},
-    ):
-        with pytest.raises(ValueError, match="must say so"):
-            PageStyle(pulse="none", footer="", **scale)
+    for scale in (FAST, {"gain_mm_per_mv": 5.0}, {"chest_gain_mm_per_mv": 5.0}):
+        for footer in ("", "   ", "hello"):
+            with pytest.raises(ValueError, match="must say so"):
+                PageStyle(pulse="none", footer=footer, **scale)
         PageStyle(pulse="none", **scale)
         PageStyle(footer="", **scale)
+    PageStyle(pulse="none", footer="50mm/s 10.0mm/mV", **FAST)
+    with pytest.raises(ValueError, match="must say so"):
+        PageStyle(footer="", chest_gain_mm_per_mv=5.0, **FAST)  # No room for a pulse of two times 0.2 s.
+    styles = [page_style(np.random.default_rng(seed), 400, 300) for seed in range(400)]
+    assert any(not style.footer for style in styles) and all(style.tells_scale for style in styles)
+
+
+@pytest.mark.parametrize("speed_mm_per_s", [25.0, 50.0])
+def test_a_pulse_lasts_a_fifth_of_a_second(speed_mm_per_s: float) -> None:
+    style = PageStyle.at_dpi(254, paper_speed_mm_per_s=speed_mm_per_s, duration_s=5.0, **BARE)
+    picture = draw_page(np.full((12, 10), np.nan), RATE_HZ, style)
+    top = picture[int(style.y_px(style.baseline_mm(0) - 10.0)), : int(style.x_px(style.left_mm))].max(axis=1) < 120
+    assert top.sum() == pytest.approx(0.2 * speed_mm_per_s * style.px_per_mm, abs=4)
+
+
+@pytest.mark.parametrize("slope", [-3.0, -1.0, 0.0, 1.0, 3.0])
+@pytest.mark.parametrize(("dpi", "width_mm"), [(200, 0.3), (200, 0.5), (300, 0.4), (400, 0.55)])
+def test_strokes_of_every_direction_are_equally_wide(dpi: float, width_mm: float, slope: float) -> None:
+    style = PageStyle.at_dpi(dpi, layout="3x4", trace_width_mm=width_mm, **{**BARE, "pulse": "none"})
+    time_s = np.arange(5000) / RATE_HZ
+    signal = np.full((12, 5000), np.nan)
+    run = (time_s > 1.0) & (time_s < 1.4)
+    signal[0, run] = (time_s[run] - 1.2) * slope * 2.5  # At a slope of 1 it runs at 45 degrees: 25 mm/s, 10 mm/mV.
+    ink = (255.0 - draw_page(signal, RATE_HZ, style)).max(axis=2).sum() / (255.0 - min(style.trace_rgb))
+    length_px = 0.4 * 25.0 * style.px_per_mm * np.hypot(1.0, slope)
+    assert ink / length_px == pytest.approx(width_mm * style.px_per_mm, rel=0.2)
+
+
+def test_rows_need_room() -> None:
+    with pytest.raises(ValueError, match="paper_height_mm of at least"):
+        PageStyle(layout="12x1", paper_height_mm=10.0)
+    with pytest.raises(ValueError, match="paper_height_mm of at least"):
+        PageStyle(header=(("line",) * 60,))
+
+
+@pytest.mark.parametrize("font", ["bold", "sans", "serif", "mono"])
+def test_footers_stay_on_the_page(font: Font) -> None:
+    style = PageStyle(width_px=160, height_px=120, font=font, footer="25 mm/s   10 mm/mV   " * 4, grid="none")
+    blank = draw_page(np.full((12, 10), np.nan), RATE_HZ, style)
+    assert (blank[-12:, -1] == blank[0, 0]).all() and (blank[-12:] != blank[0, 0]).any()
+
+
+def test_large_papers_are_not_hoarded() -> None:
+    before = _kept.cache_info().currsize
+    print_page(np.zeros((12, 10)), RATE_HZ, PageStyle(width_px=1300, height_px=1000))
+    assert _kept.cache_info().currsize == before and _kept_large.cache_info().maxsize == 2
 
 
 def test_styles_by_lot_are_printable_readable_and_varied(signal_mv: np.ndarray) -> None:
