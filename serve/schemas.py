@@ -29,7 +29,7 @@ class AppArgs(BaseModel):
     check_pages: bool = True
     """Refuse pictures that are no page of an ECG."""
     rectify: bool = False
-    """Undo rotation, skew and perspective of photos; takes some 40 ms a picture."""
+    """Undo rotation, skew and perspective of photos; takes 30 to 50 ms a picture."""
 
 
 class LabelResult(BaseModel):

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .spectra import TILE_PX, TURNS, WORK_PX, ComplexArray, FloatArray, IntArray, Spectra
 
-LEAST_BINS, MOST_BINS, MOST_BINS_SHRUNK = 4.0, 106.0, 85.0
-"""Frequencies searched; shrinking a picture folds higher ones back."""
+LEAST_BINS, MOST_BINS, MOST_BINS_SHRUNK = 4.0, 92.0, 85.0
+"""Frequencies searched: harmonics of sharp lines fold back above them, and shrinking a picture folds more."""
 MOST_SLOPE = 0.8
 ALIKE = (0.17, 12.0)
 UNLIKE_COST = 5.0
