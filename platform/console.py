@@ -33,11 +33,14 @@ from .training_display import TrainingDisplay
 
 
 class _RateColumn(ProgressColumn):
-    """How many a second."""
+    """How many a second, over the whole time: rich's own speed is that of the last steps, which come in bursts."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.3g}/s" if speed < 100 else f"{speed:,.0f}/s")
+        elapsed_s = task.finished_time if task.finished else task.elapsed
+        if not elapsed_s or not task.completed:
+            return Text("")
+        speed = task.completed / elapsed_s
+        return Text(f"{speed:.3g}/s" if speed < 100 else f"{speed:,.0f}/s")
 
 
 def _console() -> Console:
