@@ -44,6 +44,17 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def real_prints(real_data: Path) -> list[Path]:
+    """Pictures of real printed ECGs."""
+    folder = real_data / "printed-pages"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    files = [file for file in sorted(folder.glob("*/*.*")) if file.suffix != ".csv"]
+    assert files
+    return files
+
+
 class WriteWfdb(Protocol):
     def __call__(
         self,

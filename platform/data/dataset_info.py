@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import UserError
 from ..settings import explain
-from .printing.style import LONGEST_ROW_MM
+from .printing.style import usual_duration_s
 from .splits import SPLITS
 
 if TYPE_CHECKING:
@@ -54,22 +54,27 @@ class PageSettings(_Checked):
 
     @model_validator(mode="after")
     def _printable(self) -> "PageSettings":
+        from .page import GRID_COLOURS
+        from .printing.styles import ONE_PAGE_LAYOUTS
+
+        choices = {"layout": ONE_PAGE_LAYOUTS}
+        if not self.varied:
+            choices["grid"] = tuple(GRID_COLOURS)
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"page {name} {getattr(self, name)!r} is not one of {', '.join(known)}")
         self.style("")
         return self
 
     def style(self, record_id: str) -> "PageStyle":
         """The style of a record's page."""
         from .page import GRID_COLOURS, PageStyle
-        from .printing.styles import ONE_PAGE_LAYOUTS, page_style
+        from .printing.styles import page_style
 
-        if self.layout not in ONE_PAGE_LAYOUTS:
-            raise ValueError(f"page layout {self.layout!r} is not one of {', '.join(ONE_PAGE_LAYOUTS)}")
         if self.varied:
             return page_style(np.random.default_rng(zlib.crc32(record_id.encode())), self.width_px, self.height_px)
-        if self.grid not in GRID_COLOURS:
-            raise ValueError(f"page grid {self.grid!r} is not one of {', '.join(GRID_COLOURS)}")
         fields = self.model_dump(exclude={"grid", "varied"})
-        duration_s = min(10.0, LONGEST_ROW_MM / self.paper_speed_mm_per_s)
+        duration_s = usual_duration_s(self.paper_speed_mm_per_s)
         width_mm = 285.0 if self.pulse == "right" else PageStyle.paper_width_mm
         return PageStyle(**fields, **GRID_COLOURS[self.grid], duration_s=duration_s, paper_width_mm=width_mm)
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import PageError, UserError
 from .artefacts import PRESETS
 from .page import GRID_COLOURS, LAYOUTS, PageStyle
-from .printing.style import LONGEST_ROW_MM
+from .printing.style import usual_duration_s
 from .printing.styles import page_style
 from .reading.formats import MAX_PIXELS, check_size
 
@@ -79,7 +79,7 @@ class DrawSettings:
         speed_mm_per_s = self.paper_speed_mm_per_s or 25.0
         fields: dict[str, Any] = GRID_COLOURS[self.grid or "pink"] | {
             "layout": self.layout,
-            "duration_s": min(10.0, LONGEST_ROW_MM / speed_mm_per_s),
+            "duration_s": usual_duration_s(speed_mm_per_s),
             "paper_speed_mm_per_s": speed_mm_per_s,
             "gain_mm_per_mv": self.gain_mm_per_mv or 10.0,
         }

@@ -20,7 +20,6 @@ MOST_PULSE_MM = 10.0
 """Room for 0.2 s at 50 mm/s, or for two steps of 0.2 s at 25."""
 BARE_SIDE_MM = 5.0
 LONGEST_ROW_MM = 250.0
-"""At 50 mm/s recorders print half the time."""
 LINE_PITCH = 1.7
 """Distance of two lines of text over the height of their capitals."""
 
@@ -55,6 +54,11 @@ _LENGTHS = (
     "width_px", "height_px", "dpi", "paper_speed_mm_per_s", "gain_mm_per_mv", "chest_gain_mm_per_mv", "channel_mm",
     "paper_width_mm", "paper_height_mm", "trace_width_mm", "duration_s", "text_height_mm",
 )  # fmt: skip
+
+
+def usual_duration_s(paper_speed_mm_per_s: float) -> float:
+    """What recorders print of ten seconds: at 50 mm/s the first half, because a row is no longer than a sheet."""
+    return min(10.0, LONGEST_ROW_MM / paper_speed_mm_per_s)
 
 
 @dataclass(frozen=True, kw_only=True)

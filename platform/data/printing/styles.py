@@ -9,7 +9,16 @@ import numpy as np
 from .device_text import device_text
 from .layout import LAYOUTS
 from .measurements import Measurements
-from .style import BARE_SIDE_MM, GRID_COLOURS, LONGEST_ROW_MM, PULSE_SIDE_MM, PageStyle, Pulse, Rgb
+from .style import (
+    BARE_SIDE_MM,
+    GRID_COLOURS,
+    LONGEST_ROW_MM,
+    PULSE_SIDE_MM,
+    PageStyle,
+    Pulse,
+    Rgb,
+    usual_duration_s,
+)
 
 T = TypeVar("T")
 
@@ -44,7 +53,7 @@ def page_style(
     style = PageStyle(
         layout=layout,
         timing="sequential" if rng.random() < 0.85 else "simultaneous",
-        duration_s=min(10.0, LONGEST_ROW_MM / speed_mm_per_s),
+        duration_s=usual_duration_s(speed_mm_per_s),
         width_px=width_px,
         height_px=height_px,
         paper_speed_mm_per_s=speed_mm_per_s,

@@ -148,13 +148,8 @@ def test_what_is_no_page_is_left_alone(kind: str) -> None:
     assert square.note == "no grid and no sheet found"
 
 
-def test_real_prints_come_out_square(real_data: Path) -> None:
-    folder = real_data / "printed-pages"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    files = [file for file in sorted(folder.glob("*/*.*")) if file.suffix != ".csv"]
-    assert files
-    for file in files:
+def test_real_prints_come_out_square(real_prints: list[Path]) -> None:
+    for file in real_prints:
         square = rectify(cv2.imread(str(file), cv2.IMREAD_COLOR_RGB))
         grid = find_grid(square.image)
         assert grid is not None, file.name
