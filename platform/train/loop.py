@@ -152,7 +152,9 @@ class TrainingRun:
         due = waited >= config.every_s if config.every_steps is None else self.state.step % config.every_steps == 0
         if due or leaving:
             self.state.losses = sums.tolist()
-            self._save(wait=leaving)
+            # The last one of an epoch is never left out because the one before is still being written: validating
+            # may take longer than many steps.
+            self._save(wait=leaving or self.state.epoch_step == self.steps_per_epoch)
 
     def _preempted(self) -> bool:
         """Asked by all workers together, when the first one's clock says so."""
