@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..config import NUM_LANES
-from .dataset_info import filesystem_of
+from ..storage import filesystem_of
 from .labels import LabelSpace
 
 

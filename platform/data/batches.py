@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..config import NUM_LANES
-from .dataset_info import filesystem_of
+from ..storage import filesystem_of
 from .order import Pass, RowGroup, Window, lane_bounds, rank_lanes, rows_after, steps_per_epoch
 
 COLUMNS = ("record_id", "page", "signal", "signal_known", "lead_present", "valid_samples", "codes", "code_set")

@@ -10,16 +10,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
 from ..settings import explain
+from ..storage import filesystem_of, join, write_whole
 from .printing.style import usual_duration_s
 from .splits import SPLITS
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 INFO_FILE = "dataset.json"
-_WRITES_APPEAR_WHOLE = {"s3", "gcs", "abfs"}
 
 
 class _Checked(BaseModel):
@@ -158,32 +156,6 @@ class DatasetInfo(_Checked):
         return sum(self.counts.values())
 
 
-def filesystem_of(location: str | Path) -> tuple[pafs.FileSystem, str]:
-    """The file system and path of a local path or of any URI that pyarrow knows.
-
-    Raises:
-        UserError: a URI of a kind that pyarrow does not know.
-    """
-    if "://" not in str(location):
-        return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(str(location))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{location} cannot be opened: {error}") from error
-    return filesystem, path
-
-
-def write_whole(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
-    """A file that appears with all its bytes or not at all."""
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    whole = filesystem.type_name in _WRITES_APPEAR_WHOLE
-    written = path if whole else f"{path}.{uuid4().hex}.tmp"
-    with filesystem.open_output_stream(written) as stream:
-        stream.write(data)
-    if not whole:
-        filesystem.move(written, path)
-
-
 def save_dataset_info(location: str | Path, info: DatasetInfo) -> None:
     filesystem, path = filesystem_of(location)
     write_whole(filesystem, posixpath.join(path, INFO_FILE), info.model_dump_json(indent=1).encode())
@@ -218,8 +190,7 @@ def shard_files(location: str | Path, split: str) -> list[str]:
     filesystem, path = filesystem_of(location)
     folder = pafs.FileSelector(posixpath.join(path, split), allow_not_found=True)
     names = sorted(file.base_name for file in filesystem.get_file_info(folder) if file.extension == "parquet")
-    local = isinstance(filesystem, pafs.LocalFileSystem)
-    return [posixpath.join(path if local else str(location), split, name) for name in names]
+    return [join(location, split, name) for name in names]
 
 
 def read_row_index(location: str | Path, split: str) -> list[tuple[str, int, int]]:

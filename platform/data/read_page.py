@@ -78,6 +78,11 @@ def read_page(
     """
     wanted_px = _wanted_px(spec, RECTIFIED_PX if reading.rectify else LOOKED_AT_PX)
     image = decode_picture(data, max_bytes=max_bytes, max_pixels=max_pixels, wanted_px=wanted_px, page=page)
+    return read_image(image, spec, reading)
+
+
+def read_image(image: Pixels, spec: PageSpec, reading: Reading) -> ReadPage:
+    """`read_page` for a picture that is decoded already: uint8 RGB (h, w, 3). Raises PageError `not_an_ecg`."""
     finding, note = None, None
     if reading.check or reading.upright:
         finding = find_page(image)

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import PageError, RecordError
+from ..storage import filesystem_of, write_whole
 from .archives import Archive, ArchiveEntry
-from .dataset_info import PageSettings, Rejection, ShardConfig, filesystem_of, write_whole
+from .dataset_info import PageSettings, Rejection, ShardConfig
 from .read_page import PageSpec, Reading, read_page
 from .reading.pictures import picture_size_px
 from .records import LEADS, EcgRecord, PageRecord, fit_samples

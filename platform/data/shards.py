@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.fs as pafs
 
 from ..errors import UserError
+from ..storage import filesystem_of, write_whole
 from .archives import Archive, open_archive
 from .dataset_info import (
     INFO_FILE,
@@ -27,10 +28,8 @@ from .dataset_info import (
     Rejection,
     ShardConfig,
     differing_settings,
-    filesystem_of,
     load_dataset_info,
     save_dataset_info,
-    write_whole,
 )
 from .shard_tasks import Candidate, FileJob, ScanJob, Scanned, WrittenFile, scan_records, write_file
 from .splits import SPLITS, assign_splits, group_records, is_same_recording

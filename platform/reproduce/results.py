@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..bundle import read_facts
-from ..data.dataset_info import filesystem_of, shard_files
+from ..data.dataset_info import shard_files
 from ..evaluate.metrics import EvaluationResult, evaluate_predictions
 from ..evaluate.predict import numbered
+from ..storage import filesystem_of
 
 RESULT = "result.json"
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..data.batches import COLUMNS, row_group_of_file
-from ..data.dataset_info import filesystem_of
 from ..data.order import RowGroup
+from ..storage import filesystem_of
 from ..train.job import TrainJob
 
 if TYPE_CHECKING:
