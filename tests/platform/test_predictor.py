@@ -21,7 +21,7 @@ from vizecg.platform.data.read_page import PageSpec, Reading, read_page
 from vizecg.platform.data.reading.grid import find_grid
 from vizecg.platform.errors import PageError, UserError
 from vizecg.platform.predictor import Predictor
-from vizecg.platform.score import score_pages
+from vizecg.platform.score.run import score_pages
 from vizecg.serve.server import serve_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
