@@ -13,6 +13,7 @@ from .config import ModelConfig, TrainConfig
 from .data.labels import LabelSpace
 from .data.read_page import PageSpec
 from .errors import UserError
+from .reference import Reference
 from .settings import explain
 
 SCHEMA_VERSION = 1
@@ -71,6 +72,8 @@ class Bundle(BaseModel):
     """Of the training data."""
     train_config: TrainConfig
     recalibration: Recalibration | None = None
+    reference: Reference | None = None
+    """What the deployed stream said on the records that calibration and thresholds come from."""
     content_hash: str = ""
     """SHA-256 over the weights and every other field."""
 
@@ -79,6 +82,7 @@ class Bundle(BaseModel):
         lists: dict[str, list[Any] | None] = {
             "thresholds": self.thresholds,
             "abstention widths": self.abstention_widths,
+            "reference histograms": self.reference.histogram if self.reference else None,
         }
         lists |= {f"thresholds of stream {name}": values for name, values in self.teacher_thresholds.items()}
         lists |= {f"calibrations of stream {name}": values for name, values in self.calibration.items()}

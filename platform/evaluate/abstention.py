@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from .ranking import FloatArray, ratio
 
@@ -51,6 +51,12 @@ def abstention_band(
 def is_answered(probability: FloatArray, thresholds: FloatArray, widths: FloatArray) -> BoolArray:
     """Where (N, K) a model answers: its probability is at least `widths` (K,) logits away from the threshold (K,)."""
     return _distance(probability, thresholds) >= np.asarray(widths)
+
+
+def open_band(thresholds: FloatArray, widths: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The probabilities (K,) between which, both left out, `is_answered` says no."""
+    limits = logit(np.clip(np.asarray(thresholds, np.float64), _CLOSEST, 1 - _CLOSEST))
+    return expit(limits - widths), expit(limits + widths)
 
 
 def coverage_curve(

@@ -59,6 +59,10 @@ class Predictions:
         """bool (N, K): what a stream can be measured on; one that reads signals needs a record that has its signal."""
         return known_to(stream, self.known, self.signal_known)
 
+    def seen_by(self, stream: str) -> np.ndarray:
+        """bool (N,): the records of which a stream has something to read."""
+        return np.ones(len(self), bool) if stream == "image" else self.signal_known
+
 
 def known_to(stream: str, known: np.ndarray, signal_known: np.ndarray) -> np.ndarray:
     """The same of bool (N, K) and (N,)."""

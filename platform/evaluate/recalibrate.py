@@ -20,6 +20,7 @@ from ..data.dataset_info import INFO_FILE, DatasetInfo, load_dataset_info, shard
 from ..data.shards import write_shards
 from ..errors import UserError
 from ..files import claim_folder
+from ..reference import reference_of
 from .abstention import abstention_band
 from .calibrate import MIN_FOR_REFIT, Refit, refit_calibration
 from .predict import Predictions, predict_split
@@ -114,11 +115,13 @@ def _operating_points(facts: Bundle, refits: list[Refit], predictions: Predictio
     refitted = [refit.how == "refitted" for refit in refits]
     thresholds = np.where(refitted, chosen, moved)
     widths = abstention_band(probability, known, thresholds)
+    seen = predictions.seen_by(stream)
     before = widths if facts.abstention_widths is None else facts.abstention_widths
     return {
         "calibration": {**facts.calibration, stream: calibration},
         "thresholds": thresholds.tolist(),
         "abstention_widths": np.where(refitted, widths, before).tolist(),
+        "reference": reference_of(probability[seen], predictions.target[seen], known[seen], thresholds),
     }
 
 

@@ -16,6 +16,7 @@ from ..evaluate.metrics import evaluate_predictions
 from ..evaluate.predict import Predictions, predict_windows
 from ..evaluate.thresholds import choose_thresholds
 from ..predictor import Predictor
+from ..reference import reference_of
 from .checkpoint import latest_checkpoint
 from .job import TrainJob
 from .ray_worker import use_threads
@@ -73,10 +74,13 @@ def _fitted(draft: Bundle, predictions: Predictions) -> dict[str, Any]:
     reached = evaluate_predictions(
         probability[deployed], target, known[deployed], draft.label_space.keys, thresholds[deployed]
     ).macro
+    seen = predictions.seen_by(deployed)
+    said = (probability[deployed][seen], target[seen], known[deployed][seen])
     return {
         "calibration": calibration,
         "thresholds": thresholds[deployed].tolist(),
         "teacher_thresholds": {name: values.tolist() for name, values in thresholds.items() if name != deployed},
         "abstention_widths": abstention_band(probability[deployed], known[deployed], thresholds[deployed]).tolist(),
+        "reference": reference_of(*said, thresholds[deployed]),
         "metrics": draft.metrics | {f"val_{deployed}_macro_{name}": value for name, value in asdict(reached).items()},
     }

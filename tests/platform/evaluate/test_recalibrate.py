@@ -90,6 +90,12 @@ def test_prevalence_at_another_site(make_predictions, at_site, bundle: Path, tmp
     assert [new.thresholds[k] for k in (2, 3, 4)] == pytest.approx([old.thresholds[k] for k in (2, 3, 4)])
     assert np.array_equal(after[:, 2:5], before[:, 2:5])
 
+    reference = new.reference
+    assert reference is not None and reference.num_records == 1600
+    assert reference.prevalence == [pytest.approx(SITE), pytest.approx(5 / known.sum()), 0, 1, None, *[SITE] * 2]
+    assert reference.mean_probability == pytest.approx(after.mean(0))
+    assert reference.flagged == pytest.approx((after >= np.array(new.thresholds)).mean(0))
+
     assert (done.folder / WEIGHTS).read_bytes() == weights
     assert new.content_hash != old.content_hash == new.recalibration.original_bundle
     assert new.teacher_thresholds == old.teacher_thresholds

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 
 from vizecg.models.registry import build_model
 from vizecg.platform.bundle import CARD, load_bundle
@@ -55,6 +56,13 @@ def test_the_bundle_holds_what_validation_says(
     assert set(facts.teacher_thresholds) == set(found.logits) - {deployed}
     probability = found.probability[deployed]
     assert facts.abstention_widths == abstention_band(probability, found.known, np.array(facts.thresholds)).tolist()
+    positives, reference = (found.target > 0.5) & found.known, facts.reference
+    assert reference is not None and reference.num_records == len(found)
+    assert reference.flagged == pytest.approx((probability >= np.array(facts.thresholds)).mean(0))
+    assert reference.mean_probability == pytest.approx(probability.mean(0))
+    assert reference.prevalence == pytest.approx(positives.sum(0) / found.known.sum(0))
+    ends = np.concatenate([[-np.inf], reference.log_odds_edges, [np.inf]])
+    assert reference.histogram == [np.histogram(logit(p.astype(float)), ends)[0].tolist() for p in probability.T]
     result = evaluate_predictions(probability, found.target, found.known, job.label_space.keys, facts.thresholds)
     assert facts.metrics[f"val_{deployed}_macro_f1"] == result.macro.f1
     assert "epoch" not in facts.metrics
