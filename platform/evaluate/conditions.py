@@ -21,6 +21,7 @@ from ..data.batches import read_row_group
 from ..data.dataset_info import PageSettings, load_dataset_info, read_row_index
 from ..data.decode import BatchDecoder
 from ..data.drawn import worn_page
+from ..data.masking import mask_text
 from ..data.order import RowGroup
 from ..data.page import PrintedPage, print_page
 from ..data.read_page import PageSpec, Pixels
@@ -160,7 +161,7 @@ def example_of(facts: Bundle, printing: Printing, shards: Path | str, split: str
                     ConditionPage(
                         condition=condition,
                         record_id=name,
-                        picture=encoded(printing.worn(page, name, condition).transpose(1, 2, 0), quality=92),
+                        picture=encoded(mask_text(printing.worn(page, name, condition).transpose(1, 2, 0)), quality=92),
                     )
                     for condition in printing.conditions
                 )

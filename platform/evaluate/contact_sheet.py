@@ -1,4 +1,4 @@
-"""The surest wrong readings, as small pages side by side.
+"""The surest wrong readings, as small pages side by side. Every page that a report shows is masked here.
 
 Shapes: N records, K labels, H x W pixels.
 """
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import Bundle
+from ..data.masking import mask_text
 from ..data.read_page import prepare
 from .predict import Predictions
 from .report_data import WrongReading
@@ -47,7 +48,7 @@ def _reading(bundle: Bundle, predictions: Predictions, n: int, page: bytes) -> W
 
     return WrongReading(
         record_id=predictions.record_id[n],
-        thumbnail=encoded(prepare(page, bundle.page).transpose(1, 2, 0), width_px=400),
+        thumbnail=encoded(mask_text(prepare(page, bundle.page).transpose(1, 2, 0)), width_px=400),
         false=labels(claimed & ~positive & known),
         missed=labels(~claimed & positive & known),
         found=tuple(labels(claimed & positive & known)),

@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..bundle import Bundle
-from ..data.dataset_info import filesystem_of, shard_files
+from ..data.dataset_info import shard_files
+from ..data.masking import mask_text
+from ..data.reading.pictures import decode_picture
 from ..data.splits import SPLITS
 from ..predictor import Predictor
+from ..storage import filesystem_of
 from .contact_sheet import choose_errors, encoded, wrongness
 from .explain import ATTENTION_RGB, explain_attention, explain_page, overlay
 from .predict import Predictions
@@ -51,7 +54,7 @@ def example_pages(
     return tuple(
         ExamplePage(
             title=predictions.record_id[n],
-            page=pages[predictions.record_id[n]],
+            page=encoded(mask_text(decode_picture(pages[predictions.record_id[n]])), quality=92),
             probabilities=_by_key(bundle, probability[n]),
             thresholds=_by_key(bundle, np.array(bundle.thresholds)),
             truth={
@@ -68,7 +71,7 @@ def explained(predictor: Predictor, page: bytes, probability: np.ndarray) -> tup
     """What speaks for the label of a page that is farthest above its threshold, and what SMAM looks at."""
     label = int(np.argmax(probability - np.array(predictor.bundle.thresholds)))
     prepared = predictor.prepare(page)
-    picture = prepared.transpose(1, 2, 0)
+    picture = mask_text(prepared.transpose(1, 2, 0))
     name = predictor.bundle.label_space.labels[label].name
     cam = overlay(picture, explain_page(predictor, prepared, label))
     overlays = [Overlay(caption=f"What speaks for {name} (Grad-CAM)", picture=encoded(cam))]

@@ -81,10 +81,10 @@ def recordings_of(folder: str, rng: Rng) -> list[Recording]:
     return [Recording(each.signal_mv, each.sampling_rate_hz) for each in records if isinstance(each, EcgRecord)]
 
 
-def real_pages(folder: Path) -> Iterator[Pixels]:
-    """The pictures below a folder but for those held apart, at no more than 1000 pixels."""
+def real_pages(folder: Path, left_out: frozenset[str] = HELD_APART) -> Iterator[Pixels]:
+    """The pictures below a folder but for those left out, at no more than 1000 pixels."""
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".png", ".jpg", ".bmp") and path.stem not in HELD_APART:
+        if path.suffix in (".png", ".jpg", ".bmp") and path.stem not in left_out:
             image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
             assert image is not None, path
             scale = min(1.0, 1000 / max(image.shape))
