@@ -3,10 +3,10 @@
 import sys
 
 from .errors import PageError, RecordError, UserError
-from .verbs import data, training, use
+from .verbs import data, scoring, training, use
 from .verbs.app import app
 
-VERBS = (data, training, use)
+VERBS = (data, training, use, scoring)
 """Modules whose functions join `app` when they are imported."""
 
 
@@ -28,6 +28,8 @@ def main() -> None:
 
 
 def _refuse_uris(arguments: list[str]) -> None:
+    if arguments[:1] == ["score"]:
+        return
     # As a path "s3://bucket" is a local folder called "s3:", and would be made.
     for argument in arguments:
         if "://" in argument:

@@ -25,11 +25,23 @@ from .data.dataset_info import DatasetInfo
 from .evaluate.metrics import LOWER_IS_BETTER
 from .evaluate.report_data import ReportData
 from .evaluate.report_text import MEASURE_NAMES, interval_text, number
+from .score.plan_facts import Plan
+from .score.plan_text import assumptions, decisions, facts, plan_table
+from .score.report_text import drift_words, percent
+from .scoring_display import ScoringDisplay
 from .search.config import SearchConfig
 from .search.ranking import Results
 from .search_display import SearchDisplay
 from .search_table import leaderboard_notes, leaderboard_table
 from .training_display import TrainingDisplay
+
+_MAX_LABELS = 20
+"""Rows of the table of scores."""
+_DRIFT_LOOK = {
+    "like the training data": "like the training data",
+    "shifted": "[yellow]shifted[/]",
+    "very different": "[red]very different[/]",
+}
 
 
 class _RateColumn(ProgressColumn):
@@ -90,6 +102,11 @@ def training_display(num_epochs: int, metric: str) -> TrainingDisplay:
 def search_display(search: SearchConfig, metric: str, out: Path) -> SearchDisplay:
     """`with search_display(...) as display`: `display.change` follows the journal of the search in `out`."""
     return SearchDisplay(_console(), search, metric, out)
+
+
+def scoring_display(what: str) -> ScoringDisplay:
+    """`with scoring_display(...) as on_progress`: called with every Progress of a scoring run."""
+    return ScoringDisplay(_console(), what)
 
 
 @contextmanager
@@ -156,10 +173,61 @@ def show_leaderboard(results: Results, search: SearchConfig) -> None:
 
 
 def show_scores(summary: dict[str, Any]) -> None:
-    """Counts of findings and of rejected pages."""
-    table = Table("finding", "pages", title=f"{summary['scored']} of {summary['pages']} pages scored")
-    for key, count in summary["findings"].items():
-        table.add_row(key, str(count))
-    _console().print(table)
-    for reason, count in summary["rejected"].items():
-        _console().print(f"[yellow]rejected[/] {count}: {reason}")
+    """What was found, against the training data and how it drifted; rejected pages by reason."""
+    console = _console()
+    console.print(_scores_table(summary))
+    console.print(Text(drift_words(summary)), style="dim")
+    for reason, count in sorted(summary["rejected"].items(), key=lambda item: -item[1]):
+        console.print(f"[yellow]rejected[/] {count:,} ({percent(count / summary['pages'])}): {reason}")
+    if summary["duplicates"]:
+        console.print(f"[yellow]twice in the input[/] {summary['duplicates']:,} pages; every one has its row")
+
+
+def _scores_table(summary: dict[str, Any]) -> Table:
+    """The labels found on most pages."""
+    table = Table("label", title=f"{summary['scored']:,} of {summary['pages']:,} pages scored")
+    for heading in ("found", "share", *(["in training"] if summary["drift"] else [])):
+        table.add_column(heading, justify="right")
+    if summary["drift"]:
+        table.add_column("drift")
+    rows = sorted(summary["labels"].items(), key=lambda item: -item[1]["found"])
+    for key, label in rows[:_MAX_LABELS]:
+        cells = [key, f"{label['found']:,}", percent(label["share"])]
+        if summary["drift"]:
+            word = label["drift"] and label["drift"]["word"]
+            cells += [percent(label["reference"]["share"]), _DRIFT_LOOK.get(word, "[dim]too few pages to tell[/]")]
+        table.add_row(*cells)
+    if len(rows) > _MAX_LABELS:
+        table.caption = f"and {len(rows) - _MAX_LABELS} more labels in summary.json"
+    return table
+
+
+def show_plan(plan: Plan) -> None:
+    """Time and cost by size of cluster, what most people ask, what was measured, and what all of it rests on."""
+    console = _console()
+    console.print(plan_table(plan, console.width))
+    for name, words in decisions(plan):
+        console.print(f"[bold]{name}[/] {words}")
+    console.print()
+    for name, words in facts(plan):
+        console.print(f"[dim]{name:<12}[/] {words}")
+    console.print()
+    for words in assumptions(plan):
+        console.print(f"- {words}", style="dim")
+
+
+def show_changes(changes: dict[str, Any]) -> None:
+    """How far two scorings of one archive agree, label by label."""
+    console = _console()
+    table = Table("label", title=f"findings changed on {changes['changed_findings']:,} of {changes['pages']:,} pages")
+    for heading in ("both", "only old", "only new", "kappa", "mean change"):
+        table.add_column(heading, justify="right")
+    for key, label in changes["labels"].items():
+        counts = [f"{label[name]:,}" for name in ("both", "only_old", "only_new")]
+        table.add_row(key, *counts, number(label["kappa"]), number(label["mean_change"]))
+    console.print(table)
+    for side in ("old", "new"):
+        for reason, count in changes[f"rejected_by_{side}_only"].items():
+            console.print(f"[yellow]rejected by the {side} one alone[/] {count:,}: {reason}")
+        if keys := changes[f"only_in_{side}"]:
+            console.print(f"[dim]labels of the {side} one alone[/] {', '.join(keys)}")

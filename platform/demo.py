@@ -30,7 +30,7 @@ from .errors import UserError
 from .evaluate.report import write_report
 from .evaluate.run import evaluate_bundle
 from .ray_session import start_ray
-from .score import score_pages
+from .score.run import score_pages
 from .search.config import load_search
 from .search.ranking import metric_of
 from .search.run import tune_model
@@ -169,8 +169,8 @@ def _write_pictures(shards: Path, split: str, folder: Path) -> list[Path]:
 
 
 def _score(bundle: Path, out: Path) -> None:
-    with console.counting("scoring", "pages") as progress:
-        summary = score_pages(bundle, out / "pages", out / "scores", on_progress=progress)
+    with console.scoring_display("scoring") as on_progress:
+        summary = score_pages(bundle, out / "pages", out / "scores", on_progress=on_progress)
     console.show_scores(summary)
 
 

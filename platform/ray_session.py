@@ -3,6 +3,9 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 from .errors import UserError
@@ -87,3 +90,34 @@ def actor_pool(dataset: Any, actor: type, num_actors: int, arguments: tuple[Any,
             max_restarts=0,
             **batches,
         )
+
+
+_NEEDLESS = (b"has constructor arguments in the object store and max_restarts > 0",)
+"""Ray Data keeps those arguments for as long as it runs."""
+
+
+@contextmanager
+def without_needless_errors() -> Iterator[None]:
+    """What Ray's C++ writes to standard error for every pool of actors that restart, left out; all else passes.
+
+    Its only switch is a log level that would hide true errors, and that greets with a line of its own (2.60).
+    """
+    source, sink = os.pipe()
+    kept = os.dup(2)
+    os.dup2(sink, 2)
+    os.close(sink)
+
+    def forward() -> None:
+        with os.fdopen(source, "rb") as lines, os.fdopen(kept, "wb", closefd=False, buffering=0) as onwards:
+            for line in lines:
+                if not any(needless in line for needless in _NEEDLESS):
+                    onwards.write(line)
+
+    forwarding = Thread(target=forward, daemon=True, name="standard-error")
+    forwarding.start()
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        forwarding.join()
+        os.close(kept)

@@ -1,4 +1,4 @@
-"""Verbs that use a model: evaluate, recalibrate, score, serve."""
+"""Verbs that use a model: evaluate, recalibrate, serve."""
 
 from pathlib import Path
 
@@ -71,38 +71,6 @@ def recalibrate(bundle: Path, labelled_pages: Path, out: Path, *, split: str = "
     for sentence in done.sentences():
         print(sentence)
     finished(f"the recalibrated model is in {done.folder}", f"vizecg serve {done.folder}")
-
-
-@app.command
-def score(
-    bundle: Path, source: Path, out: Path, *, actors: Count = 1, any_picture: bool = False, rectify: bool = False
-) -> None:
-    """Score pages (a folder of pictures, one picture, or shards) into Parquet. The same command goes on.
-
-    Parameters
-    ----------
-    bundle
-        Folder of the model bundle.
-    source
-        Pictures or shards.
-    out
-        Folder for the scores.
-    actors
-        Predictors at once.
-    any_picture
-        Score also what does not look like a page of an ECG.
-    rectify
-        Undo rotation, skew and perspective of scans and photos.
-    """
-    from ..console import counting, finished, show_scores
-    from ..data.read_page import Reading
-    from ..score import score_pages
-
-    reading = Reading(check=not any_picture, rectify=rectify)
-    with counting("scoring", "pages") as progress:
-        summary = score_pages(bundle, source, out, num_actors=actors, reading=reading, on_progress=progress)
-    show_scores(summary)
-    finished(f"{summary['pages']} pages in {out}/parts", f"vizecg serve {bundle}")
 
 
 @app.command

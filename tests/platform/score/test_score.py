@@ -1,10 +1,14 @@
-"""Scoring: every page exactly once, bad ones with a reason, the same numbers as everywhere else."""
+"""Scoring end to end on Ray: every page once, bad ones with a reason, the same numbers as everywhere else."""
 
 import io
 import json
 import os
 import signal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,22 +16,29 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from vizecg.platform import score
-from vizecg.platform.data.read_page import Reading
+from vizecg.platform.data.read_page import PageSpec, Reading
 from vizecg.platform.errors import UserError
 from vizecg.platform.evaluate.predict import predict_split
 from vizecg.platform.predictor import Predictor
-from vizecg.platform.score import Part, PartScorer, score_pages
+from vizecg.platform.score import run as scoring
+from vizecg.platform.score.job import PoolSettings, Progress, ScoreSettings
+from vizecg.platform.score.run import score_pages
+from vizecg.platform.score.sources.base import Item, SourceSettings
+
+REFERENCE = ScoreSettings(backend="torch-fp32", pool=PoolSettings(cpus_per_predictor=1), rows_per_file=5)
 
 
-@pytest.fixture
-def folder(pages: list[bytes], tmp_path: Path) -> Path:
-    """Eight good pictures in two folders, and four that cannot be read."""
-    source = tmp_path / "pages"
+@pytest.fixture(scope="module")
+def folder(pages: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight good pictures in two folders, a document of three pages, and four files that cannot be read."""
+    source = tmp_path_factory.mktemp("pages")
     (source / "ward").mkdir(parents=True)
     for number in range(8):
         place = source / "ward" if number % 2 else source
         (place / f"page-{number}.png").write_bytes(pages[number % len(pages)])
+    pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages[:2]]
+    blank = Image.new("RGB", (800, 600), "white")
+    pictures[0].save(source / "visit.tiff", save_all=True, append_images=[pictures[1].rotate(180), blank])
     (source / "empty.png").write_bytes(b"")
     (source / "letter.jpg").write_text("Dear colleague")
     (source / "cut.png").write_bytes(pages[0][: len(pages[0]) // 2])
@@ -36,94 +47,157 @@ def folder(pages: list[bytes], tmp_path: Path) -> Path:
     return source
 
 
-def read_scores(out: Path) -> pa.Table:
-    return pa.concat_tables(pq.read_table(file) for file in sorted((out / "parts").glob("*.parquet")))
+@pytest.fixture(scope="module")
+def scored(
+    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], list[Progress]]:
+    """OUT, summary and progress of one run."""
+    out, seen = tmp_path_factory.mktemp("scores") / "out", list[Progress]()
+    return out, score_pages(bundle_folder, folder, out, settings=REFERENCE, on_progress=seen.append), seen
 
 
-def test_every_page_is_a_row_and_bad_ones_say_why(
-    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(score, "PAGES_PER_PART", 5)
-    seen: list[tuple[int, int]] = []
-    summary = score_pages(bundle_folder, folder, tmp_path / "out", on_progress=lambda *counts: seen.append(counts))
-    rows = read_scores(tmp_path / "out").to_pylist()
-    pictures = [file for file in folder.rglob("*") if file.suffix in {".png", ".jpg"}]
-    assert sorted(row["id"] for row in rows) == sorted(map(str, pictures))
+def read_scores(out: Path) -> list[dict[str, Any]]:
+    tables = [pq.read_table(file) for file in sorted((out / "scores").glob("*.parquet"))]
+    return pa.concat_tables(tables).sort_by([("row", "ascending"), ("page", "ascending")]).to_pylist()
+
+
+def test_every_page_is_a_row_and_bad_ones_say_why(scored: tuple[Path, dict[str, Any], list[Progress]]) -> None:
+    out, summary, seen = scored
+    rows = read_scores(out)
+    names = [f"page-{number}.png" for number in range(8)]
+    names += ["empty.png", "letter.jpg", "cut.png", "link.png", "visit.tiff#1", "visit.tiff#2", "visit.tiff#3"]
+    assert sorted(Path(row["id"]).name for row in rows) == sorted(names)
     reasons = {Path(row["id"]).name: row["reason"] for row in rows if row["status"] == "rejected"}
     assert reasons == {
         "empty.png": "empty", "letter.jpg": "not_an_image", "cut.png": "truncated", "link.png": "unreadable_file",
+        "visit.tiff#3": "not_an_ecg",
     }  # fmt: skip
-    assert summary["pages"] == 12 and summary["scored"] == 8 and sum(summary["rejected"].values()) == 4
-    assert seen[-1] == (12, 12)
-    assert all(row["p_AF"] is None and row["findings"] is None for row in rows if row["status"] == "rejected")
+    assert all(row["p_AF"] is None and row["findings"] is None and row["error"] for row in rows if row["reason"])
+    assert summary["pages"] == 15 and summary["scored"] == 10 and summary["rejected"] == Counter(reasons.values())
+    assert (seen[-1].items, seen[-1].num_items, seen[-1].pages, seen[-1].scored) == (13, 13, 15, 10)
+    assert [pq.read_metadata(file).num_rows for file in sorted((out / "scores").iterdir())] == [5, 5, 5]
+    assert json.loads((out / "summary.json").read_text()) == summary and (out / "report.html").exists()
+    assert summary["input"]["left_out"] == {".txt": 1}
 
 
 def test_scores_are_those_of_the_predictor_with_findings_by_threshold(
-    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path
+    scored: tuple[Path, dict[str, Any], list[Progress]], bundle_folder: Path
 ) -> None:
-    score_pages(bundle_folder, folder, tmp_path / "out")
     predictor = Predictor.load(bundle_folder)
     labels, thresholds = predictor.bundle.label_space.keys, predictor.bundle.thresholds
-    scored = [row for row in read_scores(tmp_path / "out").to_pylist() if row["status"] == "scored"]
-    for row in scored:
-        expected = predictor.predict(row["id"])
-        assert {key: row[f"p_{key}"] for key in labels} == pytest.approx(expected, abs=1e-5)
-        positive = [key for key, least in zip(labels, thresholds, strict=True) if row[f"p_{key}"] >= least]
-        assert row["findings"] == positive
+    rows = read_scores(scored[0])
+    for row in (row for row in rows if row["status"] == "scored" and "#" not in row["id"]):
+        assert {key: row[f"p_{key}"] for key in labels} == pytest.approx(predictor.predict(row["id"]), abs=1e-5)
+        assert row["findings"] == [k for k, least in zip(labels, thresholds, strict=True) if row[f"p_{k}"] >= least]
+        assert row["accepted"] and row["upright"] and row["backend"] == "torch-fp32"
+        assert row["bundle_hash"] == predictor.bundle.content_hash
+    (turned,) = [row for row in rows if row["id"].endswith("#2")]
+    assert turned["turned_deg"] == 180
 
 
-def test_shards_score_as_evaluation_predicts(
+def test_the_same_command_on_a_finished_run_does_nothing(
+    scored: tuple[Path, dict[str, Any], list[Progress]], bundle_folder: Path, folder: Path
+) -> None:
+    out, summary, _ = scored
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.name != "run.lock"}
+    assert score_pages(bundle_folder, folder, out, settings=REFERENCE) == summary
+    assert before == {file: file.stat().st_mtime_ns for file in out.rglob("*") if file.name != "run.lock"}
+
+
+def test_shards_score_as_evaluation_predicts_on_every_backend(
     ray_cluster: None, bundle_folder: Path, practice_shards: Path, tmp_path: Path
 ) -> None:
-    score_pages(bundle_folder, practice_shards, tmp_path / "out")
     predictions = predict_split(bundle_folder, practice_shards, "all")
-    rows = {row["id"]: row for row in read_scores(tmp_path / "out").to_pylist()}
-    assert rows.keys() == set(predictions.record_id)
     keys = Predictor.load(bundle_folder).bundle.label_space.keys
-    scored = np.array([[rows[record_id][f"p_{key}"] for key in keys] for record_id in predictions.record_id])
-    np.testing.assert_allclose(scored, predictions.probability["image"], atol=1e-5)
+    for backend, apart in (("torch-fp32", 1e-5), ("auto", 2e-2)):
+        score_pages(bundle_folder, practice_shards, tmp_path / backend, settings=ScoreSettings(backend=backend))
+        rows = {row["id"]: row for row in read_scores(tmp_path / backend)}
+        assert rows.keys() == set(predictions.record_id)
+        found = np.array([[rows[record_id][f"p_{key}"] for key in keys] for record_id in predictions.record_id])
+        np.testing.assert_allclose(found, predictions.probability["image"], atol=apart)
+
+
+def test_decoders_of_their_own_give_the_same_rows(
+    scored: tuple[Path, dict[str, Any], list[Progress]], bundle_folder: Path, folder: Path, tmp_path: Path
+) -> None:
+    pool = PoolSettings(decoders=1, cpus_per_predictor=1, chunk_pages=4)
+    score_pages(bundle_folder, folder, tmp_path / "out", settings=ScoreSettings(backend="torch-fp32", pool=pool))
+    rows, expected = read_scores(tmp_path / "out"), read_scores(scored[0])
+    for found, wanted in zip(rows, expected, strict=True):
+        assert found.keys() == wanted.keys()
+        for name in wanted.keys() - {"scored_at"}:
+            is_probability = name.startswith("p_") and wanted[name] is not None
+            assert found[name] == (pytest.approx(wanted[name], abs=1e-5) if is_probability else wanted[name])
+
+
+class Stopped(Exception):
+    pass
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing(
+    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path
+) -> None:
+    settings = ScoreSettings(pool=PoolSettings(chunk_pages=2), max_rejected=0.99)
+
+    def stop(progress: Progress) -> None:
+        if progress.pages > 6:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        score_pages(bundle_folder, folder, tmp_path / "out", settings=settings, on_progress=stop)
+    assert not (tmp_path / "out" / "summary.json").exists()
+    seen: list[Progress] = []
+    summary = score_pages(bundle_folder, folder, tmp_path / "out", settings=settings, on_progress=seen.append)
+    assert seen[0].resumed_items > 4 and summary["pages"] == 15
+    assert len({(row["row"], row["page"]) for row in read_scores(tmp_path / "out")}) == 15
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A reader that some items kill, others break."""
+
+    reader: Any
+
+    def open(self, items: Sequence[str]) -> Any:
+        for item, opened in zip(items, self.reader.open(items), strict=True):
+            if item.endswith(("page-2.png", "page-4.png")):
+                yield Item(opened.id, opened.source, _killed if "page-2" in item else _broken)
+            else:
+                yield opened
+
+
+def _killed(spec: PageSpec, reading: Reading) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _broken(spec: PageSpec, reading: Reading) -> Any:
+    raise ZeroDivisionError("a fault of the program")
+
+
+def test_a_page_that_kills_or_breaks_its_reader_stops_no_other(
     ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score, "PAGES_PER_PART", 3)
-    out = tmp_path / "out"
-    whole = score_pages(bundle_folder, folder, out)
-    kept = out / "parts" / "part-00000.parquet"
-    before = kept.stat().st_mtime_ns
-    for lost in ("part-00001.parquet", "part-00003.parquet"):
-        os.remove(out / "parts" / lost)
-    (out / "summary.json").unlink()
-    begun: list[int] = []
-    assert score_pages(bundle_folder, folder, out, on_progress=lambda done, total: begun.append(done)) == whole
-    assert begun[0] > 6 and kept.stat().st_mtime_ns == before, "finished parts are not done again"
-    assert json.loads((out / "summary.json").read_text()) == whole
-    assert len({row["id"] for row in read_scores(out).to_pylist()}) == 12
+    open_source = scoring.open_source
+
+    def deadly(place: str, settings: SourceSettings) -> Any:
+        found = open_source(place, settings)
+        object.__setattr__(found, "reader", Deadly(found.reader))
+        return found
+
+    monkeypatch.setattr(scoring, "open_source", deadly)
+    in_threes = ScoreSettings(pool=PoolSettings(chunk_pages=3))
+    summary = score_pages(bundle_folder, folder, tmp_path / "out", settings=in_threes)
+    reasons = {Path(row["id"]).name: row["reason"] for row in read_scores(tmp_path / "out")}
+    assert (reasons["page-2.png"], reasons["page-4.png"]) == ("reader_died", "reader_failed")
+    assert summary["pages"] == 15 and summary["scored"] == 8
 
 
-def test_a_predictor_that_is_killed_costs_no_page(
-    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_too_many_bad_pages_stop_the_run_with_a_sentence(
+    ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(score, "PAGES_PER_PART", 1)
-    killed: list[int] = []
-
-    def kill_once(done: int, total: int) -> None:
-        if not killed:
-            killed.extend(pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_predictor(pid))
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-
-    summary = score_pages(bundle_folder, folder, tmp_path / "out", on_progress=kill_once)
-    assert killed and summary["pages"] == 12
-    assert len({row["id"] for row in read_scores(tmp_path / "out").to_pylist()}) == 12
-
-
-def is_predictor(pid: int) -> bool:
-    try:
-        return b"PartScorer" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+    with pytest.raises(UserError, match=r"5 of 15 pages \(33%\) were rejected, more than max_rejected 20%"):
+        score_pages(bundle_folder, folder, tmp_path / "out", settings=ScoreSettings(max_rejected=0.2))
+    assert score_pages(bundle_folder, folder, tmp_path / "out")["pages"] == 15
 
 
 def test_wrong_input_is_one_sentence(bundle_folder: Path, folder: Path, tmp_path: Path) -> None:
@@ -134,29 +208,17 @@ def test_wrong_input_is_one_sentence(bundle_folder: Path, folder: Path, tmp_path
         score_pages(bundle_folder, tmp_path / "missing", tmp_path / "out")
     with pytest.raises(UserError, match="no model bundle"):
         score_pages(tmp_path, folder, tmp_path / "out")
+    with pytest.raises(UserError, match="holds 'nothing' and no run that could go on"):
+        score_pages(bundle_folder, folder, tmp_path)
 
 
-def test_two_models_never_share_a_table(ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path) -> None:
-    score_pages(bundle_folder, folder, tmp_path / "out")
-    (folder / "empty.png").write_bytes(b"changed")
+def test_two_inputs_and_two_ways_of_reading_never_share_a_table(
+    scored: tuple[Path, dict[str, Any], list[Progress]], bundle_folder: Path, folder: Path, tmp_path: Path
+) -> None:
+    out, _, _ = scored
+    with pytest.raises(UserError, match="another way of reading"):
+        score_pages(bundle_folder, folder, out, settings=ScoreSettings(reading=Reading(check=False)))
     with pytest.raises(UserError, match="other input"):
-        score_pages(bundle_folder, folder, tmp_path / "out")
-
-
-def test_every_page_of_a_document_is_a_row(bundle_folder: Path, pages: list[bytes], tmp_path: Path) -> None:
-    pictures = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages[:3]]
-    upside_down, blank = pictures[1].rotate(180), Image.new("RGB", (800, 600), "white")
-    for name in ("visit.tiff", "visit.pdf"):
-        pictures[0].save(tmp_path / name, save_all=True, append_images=[upside_down, blank])
-    files = list(map(str, sorted(tmp_path.iterdir())))
-    rows = PartScorer(str(bundle_folder), 1, Reading()).score(Part(0, files)).to_pylist()
-    assert [Path(row["id"]).name for row in rows] == [f"visit.{end}#{n}" for end in ("pdf", "tiff") for n in (1, 2, 3)]
-    assert [row["reason"] for row in rows] == [None, None, "not_an_ecg"] * 2
-    assert [row["turned_deg"] for row in rows] == [0, 180, None] * 2
-    predictor = Predictor.load(bundle_folder)
-    expected = predictor.predict_pages(np.stack([predictor.prepare(page) for page in pages[:2]]))
-    keys = [f"p_{key}" for key in predictor.bundle.label_space.keys]
-    found = np.array([[row[key] for key in keys] for row in rows[3:5]])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    anything = PartScorer(str(bundle_folder), 1, Reading(check=False)).score(Part(0, [str(tmp_path / "visit.tiff")]))
-    assert anything["status"].to_pylist() == ["scored"] * 3
+        score_pages(bundle_folder, folder / "ward", out)
+    with pytest.raises(UserError, match="begun with the backend torch-fp32"):
+        score_pages(bundle_folder, folder, out, settings=ScoreSettings(backend="openvino-f32"))

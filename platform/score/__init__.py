@@ -1,0 +1,1 @@
+"""Scoring archives: pages in, a table of probabilities out, on Ray Data (run.py)."""
