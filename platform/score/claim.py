@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import IO
 from uuid import uuid4
@@ -92,6 +92,7 @@ class Lease(Claim):
         self._me = uuid4().hex
         self._ended = Event()
         self._valid_until = 0.0
+        self._is_lost = False
         self._renewing = Thread(target=self._renew, daemon=True, name="lease")
 
     def take(self) -> None:
@@ -102,12 +103,13 @@ class Lease(Claim):
         self._write()
         # Where two take it at once, the last writer has it: the other one sees that after a moment.
         time.sleep(_SETTLE_S)
+        self._look()
         self.check()
         self._renewing.start()
 
     def check(self) -> None:
-        found = self._found()
-        if not found or found["run"] != self._me or time.time() > self._valid_until:
+        # As last seen: nobody takes a lease over before it has ended.
+        if self._is_lost or time.time() > self._valid_until:
             raise UserError(
                 f"{self._out}: this run could not renew its claim in time and another may write there now; "
                 "the same command goes on once that one has ended"
@@ -117,16 +119,23 @@ class Lease(Claim):
         self._ended.set()
         if self._renewing.is_alive():
             self._renewing.join()
-        found = self._found()
-        if found and found["run"] == self._me:
-            self._filesystem.delete_file(self._path)
+        with suppress(OSError):
+            self._look()
+            if not self._is_lost:
+                self._filesystem.delete_file(self._path)
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_s / 3):
-            found = self._found()
-            if not found or found["run"] != self._me:
-                return
-            self._write()
+            # An object store that fails now and then is asked again, for as long as the lease lasts.
+            with suppress(OSError):
+                self._look()
+                if self._is_lost:
+                    return
+                self._write()
+
+    def _look(self) -> None:
+        found = self._found()
+        self._is_lost = not found or found["run"] != self._me
 
     def _write(self) -> None:
         until = time.time() + self._lease_s

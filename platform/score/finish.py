@@ -26,7 +26,8 @@ def finish_run(
     progress = follower.progress()
     mine = sum(follower.workers.values())
     facts = {
-        "seconds": round(progress.elapsed_s, 3),
+        # Of a run in several starts nobody kept the time of those that were killed.
+        "seconds": None if progress.resumed_items else round(progress.elapsed_s, 3),
         "pages_per_s": round(mine / progress.elapsed_s, 3) if mine else None,
         "backend": run["backend"],
         "input": {

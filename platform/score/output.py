@@ -14,6 +14,7 @@ import posixpath
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +23,14 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ..errors import UserError
 from ..storage import filesystem_of, write_whole
 from .claim import Claim
 
 SCORES, PROGRESS = "scores", "progress"
 SEGMENT_S = 5.0
 SEGMENT_ROWS = 16_384
+_TRY_AGAIN_AFTER_S = (1.0, 5.0, 25.0)
 _MAX_PAGES = 1 << 20
 """Of one item: more than any document that is read has."""
 
@@ -68,7 +71,8 @@ class ScoreFiles:
         """Everything that was added onto the disk, as a segment; even files where there is enough."""
         self._last_segment_at = time.monotonic()
         if self._fresh:
-            self._add_segment(pa.concat_tables(self._fresh))
+            # Combined: a table of thousands of small pieces takes ten times its size.
+            self._add_segment(pa.concat_tables(self._fresh).combine_chunks())
             self._fresh = []
         while sum(map(len, self._written)) >= self._rows_per_file:
             self._add_file()
@@ -78,7 +82,9 @@ class ScoreFiles:
         self.flush()
         if self._written:
             self._add_file()
-        self._filesystem.delete_dir(self._path(PROGRESS))
+        # Where folders are but parts of names, this one went with its last file.
+        with suppress(FileNotFoundError):
+            self._filesystem.delete_dir(self._path(PROGRESS))
 
     def files(self) -> list[str]:
         """Paths of the even files, in order."""
@@ -125,11 +131,19 @@ class ScoreFiles:
         tables: list[pa.Table] = []
         seen = np.empty(0, np.int64)
         for path in reversed(self._names(PROGRESS)):
-            rows = pq.read_table(path, filesystem=self._filesystem, schema=self._schema)
+            rows = self._segment(path)
             keys = _keys(rows)
             tables.append(rows.filter(pa.array(~np.isin(keys, seen))))
             seen = np.concatenate([seen, keys])
         return tables[::-1]
+
+    def _segment(self, path: str) -> pa.Table:
+        try:
+            return pq.read_table(path, filesystem=self._filesystem, schema=self._schema)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete it, and the same command scores its pages again"
+            ) from None
 
     def _batches(self, path: str) -> Iterator[pa.Table]:
         with self._filesystem.open_input_file(path) as file:
@@ -145,7 +159,15 @@ class ScoreFiles:
     def _write(self, path: str, rows: pa.Table) -> None:
         buffer = io.BytesIO()
         pq.write_table(rows, buffer, compression="zstd")
-        write_whole(self._filesystem, path, buffer.getvalue())
+        for wait_s in _TRY_AGAIN_AFTER_S:
+            try:
+                return write_whole(self._filesystem, path, buffer.getvalue())
+            except OSError:
+                # An object store that is busy is no reason to stop a run of days; a disk that is full stays full.
+                if isinstance(self._filesystem, pafs.LocalFileSystem):
+                    raise
+                time.sleep(wait_s)
+        return write_whole(self._filesystem, path, buffer.getvalue())
 
     def _delete(self, path: str) -> None:
         self._filesystem.delete_file(path)

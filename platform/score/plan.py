@@ -66,7 +66,7 @@ def plan_scoring(
     job = ScorerJob(
         bundle_json=facts.model_dump_json(), compiled=compiled, reader=found.reader, reading=settings.reading,
         num_threads=settings.pool.cpus_per_predictor or min(MANY_CORES, os.cpu_count() or 1), device="cpu",
-        batch_pages=settings.pool.batch_pages or 16, careful=True,
+        batch_pages=settings.pool.batch_pages or 16,
     )  # fmt: skip
     sample = measure_sample(found, job, sample_pages)
     sample = replace(sample, listing_s=sample.listing_s + listing_s)

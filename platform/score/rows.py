@@ -57,7 +57,7 @@ def rows_of(pages: Sequence[ScoredPage], probability: NDArray[np.float32], bundl
     assert probability.shape == (len(pages), len(keys)), f"{probability.shape} for {len(pages)} pages"
     columns = [list(column) for column in zip(*map(_about, pages), strict=True)]
     scored = np.array([isinstance(page.loaded, ReadPage) for page in pages])
-    assert np.isfinite(probability[scored]).all(), "the model gave a probability that is no number"
+    assert np.isfinite(probability[scored]).all(), "pages with other probabilities are rejected before"
     positive = probability >= np.array(bundle.thresholds, np.float32)
     findings = [
         [keys[k] for k in np.flatnonzero(row)] if found else None for row, found in zip(positive, scored, strict=True)

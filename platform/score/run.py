@@ -24,7 +24,7 @@ from ..backends.torch_backend import require_pages
 from ..bundle import check_bundle
 from ..bundle_facts import Bundle
 from ..errors import PageError, UserError
-from ..storage import filesystem_of
+from ..storage import filesystem_of, shown
 from .claim import claimed
 from .finish import finish_run
 from .follow import Follower
@@ -40,6 +40,9 @@ from .sources.base import Source, SourceSettings
 
 MAX_CRASHED = 1000
 """Items that may be given up as killers of their readers; more of them mean that something else kills processes."""
+DOCUMENT_SUFFIXES = (".pdf", ".tif", ".tiff", ".dcm", ".dicom")
+_DOCUMENT_PAGES = 16
+"""As many a document counts when chunks are cut; how many it has is known when it is open."""
 
 
 def score_pages(
@@ -86,8 +89,8 @@ def score_pages(
         if not files.done.all():
             compiled = compiled or _compiled(bundle, str(run["backend"]), settings)
             names = {"bundle_hash": facts.content_hash, "backend": compiled.name}
-            with metrics_endpoint(settings.metrics_port, host=settings.metrics_host, **names) as update:
-                follower.also(update)
+            endpoint = metrics_endpoint(settings.metrics_port, host=settings.metrics_host, **names)
+            with endpoint as update, follower.watched(update):
                 _score(found, files, follower, facts, compiled, settings)
         follower.judge()
         files.finish()
@@ -108,10 +111,10 @@ def _score(
             if files.done.all():
                 return
             chunks = _chunks(source, files.done.copy(), settings.pool, one_by_one=careful)
-            job = _job(source, facts, compiled, settings, pool, careful)
-            for worker, rows in scored(chunks, job, pool):
+            job = _job(source, facts, compiled, settings, pool)
+            for worker, rows in scored(chunks, job, pool, alone=careful):
                 _take(worker, rows, files, follower)
-        _give_up(source, files, facts, compiled.name)
+        _give_up(source, files, follower, facts, compiled.name)
     finally:
         files.flush()
 
@@ -124,9 +127,7 @@ def _take(worker: str, rows: pa.Table, files: ScoreFiles, follower: Follower) ->
         follower.after(worker, len(rows), len(np.unique(rows["row"].to_numpy())))
 
 
-def _job(
-    source: Source, facts: Bundle, compiled: Compiled, settings: ScoreSettings, pool: Pool, careful: bool
-) -> ScorerJob:
+def _job(source: Source, facts: Bundle, compiled: Compiled, settings: ScoreSettings, pool: Pool) -> ScorerJob:
     return ScorerJob(
         bundle_json=facts.model_dump_json(),
         compiled=compiled,
@@ -135,7 +136,6 @@ def _job(
         num_threads=pool.cpus,
         device=pool.device,
         batch_pages=pool.batch_pages,
-        careful=careful,
     )
 
 
@@ -144,24 +144,26 @@ def _chunks(source: Source, done: NDArray[np.bool_], pool: PoolSettings, one_by_
     most = 1 if one_by_one else pool.chunk_pages
     rows: list[int] = []
     items: list[str] = []
-    num_bytes = 0
+    num_pages, num_bytes = 0, 0
     for row, (item, size) in enumerate(source.items()):
         if done[row]:
             continue
-        if rows and (len(rows) >= most or num_bytes + size > pool.chunk_bytes):
+        pages = _DOCUMENT_PAGES if item.lower().endswith(DOCUMENT_SUFFIXES) else 1
+        if rows and (num_pages + pages > most or num_bytes + size > pool.chunk_bytes):
             yield Chunk(tuple(rows), tuple(items))
             rows.clear()
             items.clear()
-            num_bytes = 0
+            num_pages, num_bytes = 0, 0
         rows.append(row)
         items.append(item)
+        num_pages += pages
         num_bytes += size
     if rows:
         yield Chunk(tuple(rows), tuple(items))
 
 
-def _give_up(source: Source, files: ScoreFiles, facts: Bundle, backend: str) -> None:
-    """Rows for items that killed every process that read them."""
+def _give_up(source: Source, files: ScoreFiles, follower: Follower, facts: Bundle, backend: str) -> None:
+    """Rows for items that killed every process that read them; nothing opens them again."""
     missing = int((~files.done).sum())
     if missing > MAX_CRASHED:
         raise UserError(
@@ -170,6 +172,7 @@ def _give_up(source: Source, files: ScoreFiles, facts: Bundle, backend: str) -> 
         )
     died = PageError(READER_DIED, "every process that read it died; the picture may need more memory than there is")
     for chunk in _chunks(source, files.done.copy(), PoolSettings(), one_by_one=True):
-        (row,), (item,) = chunk.rows, source.reader.open(chunk.items)
+        (row,), (item,) = chunk.rows, chunk.items
         nothing = np.full((1, len(facts.label_space.keys)), np.nan, np.float32)
-        files.add(rows_of([ScoredPage(row, 1, item.id, item.source, died)], nothing, facts, backend))
+        name = shown(item) if "://" in item else item
+        _take("", rows_of([ScoredPage(row, 1, name, name, died)], nothing, facts, backend), files, follower)

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from threading import Lock
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
+from numpy.typing import NDArray
 
 from ..backends.compiled import Compiled
 from ..data.read_page import PageSpec, Reading, ReadPage
@@ -26,7 +27,7 @@ from .job import Chunk
 from .rows import READER_FAILED, ScoredPage, rows_of
 from .sources.base import Item, Reader
 
-_PAGES_AT_ONCE = 32
+_PAGES_AT_ONCE = 8
 """Of a document, that one thread decodes before others have their turn."""
 
 
@@ -41,8 +42,6 @@ class ScorerJob:
     num_threads: int
     device: str
     batch_pages: int
-    careful: bool = False
-    """A page on which the reader fails in a way that nobody foresaw becomes a rejected row, too."""
 
     def predictor(self) -> PagePredictor:
         """Ready to predict."""
@@ -88,8 +87,16 @@ def score_pages_of(pages: Iterator[ScoredPage], job: ScorerJob, predictor: PageP
         if read:
             with turn:
                 probability[list(read)] = predictor.predict_pages(np.stack(list(read.values())))
+        batch = [_finite(page, row) for page, row in zip(batch, probability, strict=True)]
         tables.append(rows_of(batch, probability, predictor.bundle, job.compiled.name))
-    return pa.concat_tables(tables)
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _finite(page: ScoredPage, probability: NDArray[np.float32]) -> ScoredPage:
+    """A page of which the model says something that is no number is rejected."""
+    if isinstance(page.loaded, ReadPage) and not np.isfinite(probability).all():
+        return replace(page, loaded=PageError("not_a_number", "the model gave a probability that is no number"))
+    return page
 
 
 def decoded_pages(chunk: Chunk, job: ScorerJob, spec: PageSpec, pool: ThreadPoolExecutor) -> Iterator[ScoredPage]:
@@ -129,9 +136,7 @@ def _pages_of(row: int, item: Item, job: ScorerJob, spec: PageSpec) -> Iterator[
         if not first:
             yield ScoredPage(row, 1, item.id, item.source, PageError("empty", "the document has no pages"))
     except Exception as error:
-        if not job.careful:
-            raise
-        # A fault of the program, met by one page of millions: told in its row, and counted.
+        # A fault of the program: told in the page's row, and counted; follow.py stops a run of which too many meet it.
         failed = PageError(READER_FAILED, f"the reader failed: {type(error).__name__}: {error}")
         yield ScoredPage(row, number + 1, item.id, item.source, failed)
 
@@ -148,4 +153,5 @@ def pack(table: pa.Table) -> pa.Table:
 def unpack(packed: pa.Table) -> Sequence[tuple[str, pa.Table]]:
     """(worker, its rows) of every packed chunk."""
     values = zip(packed["worker"].to_pylist(), packed["table"], strict=True)
-    return [(worker, pa.ipc.open_stream(value.as_buffer()).read_all()) for worker, value in values]
+    # Copied: what only points into the object store keeps it full.
+    return [(worker, pa.ipc.open_stream(value.as_buffer().to_pybytes()).read_all()) for worker, value in values]

@@ -146,8 +146,10 @@ def test_a_lease_that_another_took_stops_the_writer(tmp_path: Path) -> None:
     mine._write()
     other = Lease(filesystem, f"{root}/run.lock", out, 60.0)
     other._write()
+    mine._look()
     with pytest.raises(UserError, match="another may write there now"):
         mine.check()
     other.check()
     mine.give_back()
+    other._look()
     other.check()
