@@ -203,7 +203,7 @@ def run_plain(bundle: str, pages: str) -> dict[str, Any]:
 
 def run_plan(bundle: str, pages: str) -> dict[str, Any]:
     """The time that one node of this machine's size is said to take."""
-    from vizecg.platform.score.plan import plan_scoring
+    from vizecg.platform.score.plan.predict import plan_scoring
 
     plan = plan_scoring(bundle, pages, nodes=[1])
     return {"seconds": [3600 * end for end in plan.options[0].hours], "sample_pages": plan.sample_pages}

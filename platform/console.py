@@ -25,8 +25,8 @@ from .data.dataset_info import DatasetInfo
 from .evaluate.metrics import LOWER_IS_BETTER
 from .evaluate.report_data import ReportData
 from .evaluate.report_text import MEASURE_NAMES, interval_text, number
-from .score.plan_facts import Plan
-from .score.plan_text import assumptions, decisions, facts, plan_table
+from .score.plan.facts import Plan
+from .score.plan.text import assumptions, decisions, facts, plan_table
 from .score.report_text import drift_words, percent
 from .scoring_display import ScoringDisplay
 from .search.config import SearchConfig

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,19 @@ def _strangers(marker: Path) -> list[str]:
     if not marker.parent.exists():
         return []
     return sorted(path.name for path in marker.parent.iterdir() if not path.name.startswith(f".{marker.name}-"))
+
+
+def replace_on_disk(written: str, path: str) -> None:
+    """Move a file within its folder so that, after a loss of power too, it is there whole."""
+    _to_disk(written)
+    os.replace(written, path)
+    with suppress(OSError):  # Some network file systems do not know this of folders.
+        _to_disk(os.path.dirname(path))
+
+
+def _to_disk(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from .errors import UserError
+from .files import replace_on_disk
 from .listing import Found, depth_first, glob_pattern, local_entries, local_path
 
 Location = str | Path
@@ -99,8 +100,7 @@ def _by_fsspec(location: str) -> tuple[pafs.FileSystem, str]:
 
     try:
         filesystem, path = fsspec.core.url_to_fs(location)
-    except (ImportError, ValueError, OSError) as error:
-        # Says which package to install, or that the protocol is not known.
+    except Exception as error:  # Every driver has its own for a missing package, host or option.
         raise UserError(f"{shown(location)} cannot be opened: {_first_line(error)}") from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), str(path)
 
@@ -176,12 +176,13 @@ def read_bytes(location: Location, max_bytes: int) -> bytes:
         UserError: as `filesystem_of`.
     """
     if (local := _local(location)) is not None:
-        path = local_path(local)
-        if stat.S_ISDIR(mode := os.stat(path).st_mode) or not stat.S_ISREG(mode):
-            # Opening a named pipe would wait for ever.
-            raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is no ordinary file")
-        with open(path, "rb") as file:
-            return file.read(max_bytes + 1)
+        with driver_errors():  # A NUL in a path is a ValueError.
+            path = local_path(local)
+            if stat.S_ISDIR(mode := os.stat(path).st_mode) or not stat.S_ISREG(mode):
+                # Opening a named pipe would wait for ever.
+                raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is no ordinary file")
+            with open(path, "rb") as file:
+                return file.read(max_bytes + 1)
     filesystem, remote = filesystem_of(location)
     with driver_errors(), filesystem.open_input_stream(remote, compression=None) as stream:
         return stream.read(max_bytes + 1)
@@ -240,13 +241,23 @@ def list_names(folder: Location, suffix: str = "") -> list[str]:
 
 
 def write_whole(filesystem: pafs.FileSystem, path: str, data: bytes | pa.Buffer) -> None:
-    """A file that appears with all its bytes or not at all."""
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
+    """A file that appears with all its bytes or not at all; on this machine's disks, when this returns.
+
+    Raises UserError where the file system is only read, as https is.
+    """
+    folder, name = posixpath.split(path)
     whole = filesystem.type_name.removeprefix("py::fsspec+") in _OBJECT_STORES
-    written = path if whole else f"{path}.{uuid4().hex}.tmp"
-    with filesystem.open_output_stream(written, compression=None) as stream:
-        stream.write(data)
-    if not whole:
+    # Readers of tables take no file with a leading dot for data.
+    written = path if whole else posixpath.join(folder, f".{name}.{uuid4().hex}.tmp")
+    try:
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(written, compression=None) as stream:
+            stream.write(data)
+    except NotImplementedError as error:
+        raise UserError(f"{path} cannot be written, because its file system is only read; choose another") from error
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        replace_on_disk(written, path)
+    elif not whole:
         filesystem.move(written, path)
 
 

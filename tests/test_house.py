@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platform.ray_session": {"platform.errors"},
     "platform.settings": {"platform.errors"},
     "platform.listing": set(),
-    "platform.storage": {"platform.listing", "platform.errors"},
+    "platform.storage": {"platform.listing", "platform.files", "platform.errors"},
     "platform.config": {"platform.settings", "platform.errors", "models"},
     "platform.data": {
         "platform.config", "platform.settings", "platform.storage", "platform.errors", "platform.files",
@@ -96,7 +96,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "platform.verbs": {
         "serve", "platform.demo", "platform.console", "platform.scoring_display",
-        "platform.search", "platform.reproduce", "platform.train",
+        "platform.search", "platform.reproduce", "platform.train", "platform.storage",
         "platform.score", "platform.evaluate", "platform.data", "platform.config", "platform.errors",
     },
     "platform.cli": {"platform.verbs", "platform.errors"},

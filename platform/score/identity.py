@@ -11,12 +11,13 @@ import pyarrow.fs as pafs
 from ... import __version__
 from ..bundle_facts import Bundle
 from ..errors import UserError
-from ..storage import filesystem_of, write_whole
+from ..storage import filesystem_of, shown, what_is, write_whole
 from .claim import LOCK
 from .job import ScoreSettings
 from .sources.base import Source, SourceSettings
 
 RUN, SUMMARY = "run.json", "summary.json"
+_MAY_STAND_BEFORE = (LOCK, "plan.html", "plan.json")
 _MUST_AGREE = {
     "bundle_hash": "another bundle",
     "input_identity": "other input",
@@ -25,16 +26,22 @@ _MUST_AGREE = {
 }
 
 
+def check_places(source: str, out: str) -> None:
+    """UserError where the scores would lie among what is scored, which would then be another input."""
+    if f"{shown(out).rstrip('/')}/".startswith(f"{shown(source).rstrip('/')}/") and what_is(source) == "folder":
+        raise UserError(f"{shown(out)}: lies in the input {shown(source)}; choose an OUT outside of it")
+
+
 def describe(
     bundle: str, facts: Bundle, source: Source, place: str, settings: ScoreSettings, sources: SourceSettings
 ) -> dict[str, Any]:
-    """What OUT/run.json holds, but for the backend."""
+    """What OUT/run.json holds, but for the backend; places without keys and passwords."""
     return {
         "version": __version__,
-        "bundle": bundle,
+        "bundle": shown(bundle),
         "bundle_hash": facts.content_hash,
         "label_keys": list(facts.label_space.keys),
-        "source": place,
+        "source": shown(place),
         "kind": source.kind,
         "num_items": source.num_items,
         "left_out": dict(source.left_out),
@@ -58,9 +65,11 @@ def earlier_run(out: str, run: dict[str, Any], backend: str) -> dict[str, Any] |
         return None
     for key, what in _MUST_AGREE.items():
         if found.get(key) != run[key]:
-            raise UserError(f"{out}: holds scores of {what}; choose another OUT")
+            raise UserError(f"{shown(out)}: holds scores of {what}; choose another OUT")
     if backend not in ("auto", found["backend"]):
-        raise UserError(f"{out}: was begun with the backend {found['backend']}, not {backend}; choose another OUT")
+        raise UserError(
+            f"{shown(out)}: was begun with the backend {found['backend']}, not {backend}; choose another OUT"
+        )
     return found
 
 
@@ -81,10 +90,10 @@ def read_json(filesystem: pafs.FileSystem, path: str) -> dict[str, Any] | None:
 
 def _refuse_strangers(filesystem: pafs.FileSystem, root: str, out: str) -> None:
     found = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
-    # A file whose writing was cut short by a kill has a dot or a .tmp in its name.
+    # A file whose writing was cut short by a kill has a dot before its name.
     strange = sorted(
         info.base_name for info in found
-        if info.base_name != LOCK and not info.base_name.startswith((".", f"{RUN}."))
+        if info.base_name not in _MAY_STAND_BEFORE and not info.base_name.startswith((".", f"{RUN}."))
     )  # fmt: skip
     if strange:
-        raise UserError(f"{out}: holds {strange[0]!r} and no run that could go on; choose another OUT")
+        raise UserError(f"{shown(out)}: holds {strange[0]!r} and no run that could go on; choose another OUT")

@@ -28,7 +28,7 @@ from ..storage import filesystem_of, shown
 from .claim import claimed
 from .finish import finish_run
 from .follow import Follower
-from .identity import SUMMARY, describe, earlier_run, read_json, save_run
+from .identity import SUMMARY, check_places, describe, earlier_run, read_json, save_run
 from .job import Chunk, OnProgress, PoolSettings, ScoreSettings
 from .monitor import metrics_endpoint
 from .output import ScoreFiles
@@ -68,6 +68,7 @@ def score_pages(
     settings, sources, out = settings or ScoreSettings(), sources or SourceSettings(), str(out)
     facts = check_bundle(bundle)
     require_pages(facts, MODELS[facts.model.name].model, bundle)
+    check_places(str(source), out)
     found = open_source(str(source), sources)
     run = describe(str(bundle), facts, found, str(source), settings, sources)
     with claimed(out) as claim:

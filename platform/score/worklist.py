@@ -131,5 +131,11 @@ def as_csv(listed: Sequence[Listed], labels: Sequence[str]) -> str:
     writer.writerow(["rank", "id", "page", "source", *(f"{PROBABILITY}{key}" for key in labels), "findings"])
     for each in listed:
         numbers = [f"{each.probabilities[key]:.4f}" for key in labels]
-        writer.writerow([each.rank, each.id, each.page, each.source, *numbers, " ".join(each.findings)])
+        id_, source, findings = map(_no_formula, (each.id, each.source, " ".join(each.findings)))
+        writer.writerow([each.rank, id_, each.page, source, *numbers, findings])
     return file.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    """Spreadsheets run what begins like a formula, and a file's name comes from anywhere."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -111,6 +111,10 @@ def score(
     """
     if compare and plan:
         raise UserError("--compare and --plan do different things; give one of them")
+    if (compare or plan) and (worklist is not None or max_rejected is not None):
+        raise UserError("--worklist and --max-rejected belong to a scoring; leave them out with --compare and --plan")
+    if not compare and "://" in bundle:
+        raise UserError(f"{bundle}: bundle must be a local folder; copy it there first")
     if compare:
         _compare(bundle, source, _needed(out))
     elif plan:
@@ -122,8 +126,14 @@ def score(
 
 
 def _needed(out: str | None) -> str:
+    from ..storage import shown, what_is
+
     if out is None:
         raise UserError("OUT is missing: name the folder or URI for the results")
+    if out.lower().startswith(("http://", "https://")):
+        raise UserError(f"{shown(out)}: nothing can be written there; choose a local folder or a bucket as OUT")
+    if what_is(out) == "file":
+        raise UserError(f"{shown(out)}: is a file; choose a folder as OUT")
     return out
 
 
@@ -134,6 +144,7 @@ def _score(
     from ..console import finished, scoring_display, show_scores
     from ..score.run import score_pages
     from ..score.worklist import check_labels, write_worklist
+    from ..storage import shown
 
     if labels:
         check_labels(bundle, labels)
@@ -143,7 +154,9 @@ def _score(
     if labels:
         write_worklist(out, labels, worklist_size)
     sheet = "worklist.html" if labels else "report.html"
-    finished(f"{summary['pages']:,} pages in {out}/scores, to look at: {out}/{sheet}", f"vizecg serve {bundle}")
+    finished(
+        f"{summary['pages']:,} pages in {shown(out)}/scores, to look at: {shown(out)}/{sheet}", f"vizecg serve {bundle}"
+    )
 
 
 def _settings(
@@ -154,6 +167,9 @@ def _settings(
 
     if max_rejected is not None and not 0 <= max_rejected <= 1:
         raise UserError(f"max_rejected {max_rejected:g} is no share of the pages; give a number from 0 to 1")
+    for name, value in (("decoders", workers.decoders), ("gpus-per-predictor", workers.gpus_per_predictor)):
+        if not value >= 0:
+            raise UserError(f"{name} {value:g}: cannot be negative; give 0 for none")
     least, most = _range(workers.predictors)
     pool = PoolSettings(
         min_predictors=least,
@@ -197,8 +213,8 @@ def _plan(
     bundle: str, source: str, out: str | None, options: InputOptions, workers: WorkerOptions, assumed: PlanOptions
 ) -> None:
     from ..console import finished, show_plan, working
-    from ..score.plan import plan_scoring
-    from ..score.plan_page import write_plan
+    from ..score.plan.page import write_plan
+    from ..score.plan.predict import plan_scoring
 
     with working(f"measuring {assumed.sample_pages} pages"):
         plan = plan_scoring(

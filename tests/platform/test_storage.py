@@ -173,3 +173,26 @@ def test_what_cannot_be_opened(place: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         filesystem_of(place)
     assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_can_be_none_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="null"):
+        read_bytes(f"{tmp_path}/a\0b.png", 9)
+    for place in ("github://x", "reference://x"):
+        with pytest.raises(UserError, match=f"{place} cannot be opened"):
+            filesystem_of(place)
+
+
+def test_a_file_half_written_is_hidden_and_a_whole_one_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.readlink(f"/proc/self/fd/{handle}")))
+    put(str(tmp_path / "a.parquet"))
+    written, folder = map(Path, synced)
+    assert written.name.startswith(".a.parquet.") and folder == written.parent == tmp_path
+    with pytest.raises(TypeError):
+        write_whole(*filesystem_of(tmp_path / "b.parquet"), object())  # pyrefly: ignore[bad-argument-type]
+    assert [name[0] for name in list_names(tmp_path)] == [".", "a"]
+    with pytest.raises(UserError, match="only read"):
+        write_whole(*filesystem_of("https://localhost/scores/a.parquet"), b"x")

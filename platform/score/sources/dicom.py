@@ -105,7 +105,7 @@ def _parsed(data: bytes) -> "Dataset":
 
     # A deflated file may unpack to any size, so its kind is looked at first.
     meta = _from_pydicom(read_dataset, io.BytesIO(data[132:]), False, True, None, lambda tag, *_: tag.group != 2)
-    if str(meta.get("TransferSyntaxUID", "")) == _DEFLATED:
+    if str(_from_pydicom(meta.get, "TransferSyntaxUID", "")) == _DEFLATED:
         raise PageError("unsupported", "the DICOM file is deflated as a whole; store it uncompressed")
     tags = [*_PIXEL_TAGS, *_PDF_TAGS, *WAVEFORM_TAGS]
     return _from_pydicom(lambda: dcmread(io.BytesIO(data), specific_tags=tags))

@@ -14,7 +14,7 @@ from ...listing import Found
 from ...storage import join, parent, shown
 from .base import PICTURE_BYTES, Item, Loaded, ReadItem, SourceSettings, Unreadable
 from .pictures import document_pages, file_item
-from .row_groups import ParquetRows, read_footers, read_rows
+from .row_groups import ParquetRows, is_binary, is_text, read_footers, read_rows
 
 _BYTES_NAMES = ("bytes", "image", "page", "data")
 _PATH_NAMES = ("path", "file", "uri", "image_path", "filename")
@@ -151,15 +151,11 @@ def _only(names: Sequence[str], usual: Sequence[str]) -> str | None:
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         fields = {kind.field(number).name: kind.field(number).type for number in range(kind.num_fields)}
-        return "bytes" in fields and _is_binary(fields["bytes"])
-    return _is_binary(kind)
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+        return "bytes" in fields and is_binary(fields["bytes"])
+    return is_binary(kind)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _is_text(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return is_text(kind)

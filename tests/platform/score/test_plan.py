@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from vizecg.platform.errors import UserError
-from vizecg.platform.score.plan import NODES, plan_scoring
-from vizecg.platform.score.plan_facts import Plan, plan_of
-from vizecg.platform.score.plan_page import render_plan, write_plan
-from vizecg.platform.score.plan_sample import spread
-from vizecg.platform.score.plan_text import assumptions, decisions, money, plan_table, size, span
-from vizecg.platform.score.plan_work import RAY_START_S, Cluster, Prices, Sample, Stretch, Work
+from vizecg.platform.score.plan.facts import Plan, plan_of
+from vizecg.platform.score.plan.page import render_plan, write_plan
+from vizecg.platform.score.plan.predict import NODES, plan_scoring
+from vizecg.platform.score.plan.sample import spread
+from vizecg.platform.score.plan.text import assumptions, decisions, money, plan_table, size, span
+from vizecg.platform.score.plan.work import RAY_START_S, Cluster, Prices, Sample, Stretch, Work
 
 MILLION = 1_000_000
 

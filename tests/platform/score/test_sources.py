@@ -17,6 +17,7 @@ from vizecg.platform.data.dataset_info import DatasetInfo, PageSettings, ShardCo
 from vizecg.platform.data.page import encode_page, print_page
 from vizecg.platform.data.read_page import PageSpec, Reading, ReadPage, prepare, read_page
 from vizecg.platform.errors import UserError
+from vizecg.platform.score.identity import check_places, earlier_run
 from vizecg.platform.score.sources import Source, SourceSettings, open_source
 from vizecg.platform.score.sources.base import ReadItem
 from vizecg.platform.score.sources.spool import Spool
@@ -330,3 +331,50 @@ def test_labelled_pages_are_a_folder_of_pictures(page: bytes, tmp_path: Path) ->
     (tmp_path / "pages.csv").write_text("page,codes\nb.png,snomed:426783006\n")
     source = open_source(tmp_path)
     assert told(source, tmp_path) == [("a.png", [None]), ("b.png", [None])] and source.left_out == {".csv": 1}
+
+
+def test_one_text_that_is_no_utf8_costs_nothing_else(page: bytes, tmp_path: Path) -> None:
+    names = [b"a.png", b"M\xfcller.png", b"b.png"]
+    for name in names:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(page)
+    ends = np.cumsum([0, *map(len, names)]).astype(np.int32)
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(ends), pa.py_buffer(b"".join(names))])
+    table = put_table(tmp_path / "t.parquet", path=texts)
+    assert told(open_source(table)) == [("a.png", [None]), ("M\\xfcller.png", [None]), ("b.png", [None])]
+
+
+@pytest.mark.parametrize("column", ["bytes", "path"])
+def test_one_large_value_named_by_many_rows_fills_no_memory(
+    column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vizecg.platform.score.sources.row_groups.MAX_DICOM_BYTES", 3_000_000)
+    large = b"0" * 4_000_000
+    indices = pa.array([0, 1, None] * 2000, pa.int32())
+    values = pa.DictionaryArray.from_arrays(indices, pa.array([large, b"text"], pa.binary()))
+    kind = pa.binary() if column == "bytes" else pa.string()
+    table = pa.table({column: values.cast(pa.dictionary(pa.int32(), kind))})
+    pq.write_table(table, tmp_path / "t.parquet", store_schema=False, compression="zstd")
+    source = open_source(tmp_path / "t.parquet")
+    items = [item for item, _ in source.items()][30:33]
+    before = pa.total_allocated_bytes()
+    most, reasons = 0, []
+    for item in source.reader.open(items):
+        most = max(most, pa.total_allocated_bytes() - before)
+        reasons += [getattr(each, "reason", None) for each in item.pages(SPEC, Reading())]
+    assert reasons == ["too_large", "not_an_image" if column == "bytes" else "unreadable_file", "empty"]
+    assert most < 60_000_000
+
+
+def test_out_may_hold_a_plan_but_not_lie_in_the_input(hostile: Path, tmp_path: Path) -> None:
+    for out in (hostile, hostile / "out", hostile.as_uri()):
+        with pytest.raises(UserError, match="lies in the input"):
+            check_places(str(hostile), str(out))
+    check_places(str(hostile), f"{hostile}2")
+    check_places(str(hostile / "text.png"), str(hostile / "out"))
+    for name in ("plan.html", "plan.json", ".run.json.0.tmp"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).write_text("")
+    assert earlier_run(str(tmp_path / "out"), {}, "auto") is None
+    (tmp_path / "out" / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"holds 'notes.txt'"):
+        earlier_run(str(tmp_path / "out"), {}, "auto")

@@ -17,7 +17,7 @@ from vizecg.platform.score.finished import finished_run
 from vizecg.platform.score.sheets import SheetRow, items_of, thumbnails, without_bars
 from vizecg.platform.score.sources import open_source
 from vizecg.platform.score.sources.base import Item
-from vizecg.platform.score.worklist import most_probable, write_worklist
+from vizecg.platform.score.worklist import Listed, as_csv, most_probable, write_worklist
 
 KEYS = ["AF", "MI", "STEMI"]
 Write = Callable[..., Path]
@@ -141,3 +141,9 @@ def test_a_run_that_has_not_ended_is_refused(write_run: Write, tmp_path: Path):
 
 def test_the_sheet_fits_a_page_of_the_usual_aspect():
     assert PageSpec(width_px=480, height_px=360) == sheets.SHEET
+
+
+def test_no_cell_of_the_table_is_a_formula():
+    listed = [Listed(1, 0, 1, '=HYPERLINK("http://x")', "@x", {"AF": 0.9}, ["-AF"])]
+    (row,) = csv.DictReader(as_csv(listed, ["AF"]).splitlines())
+    assert (row["id"], row["source"], row["findings"]) == ('\'=HYPERLINK("http://x")', "'@x", "'-AF")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..backends.choose import compile_bundle
-from ..data.read_page import PageSpec
-from ..errors import UserError
-from ..storage import read_bytes
+from ...backends.choose import compile_bundle
+from ...data.read_page import PageSpec
+from ...errors import UserError
+from ...storage import read_bytes
 
 _READERS = 8
 _MOST_BYTES = 8 << 20

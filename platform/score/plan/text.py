@@ -6,8 +6,8 @@ from math import isfinite
 from rich import box
 from rich.table import Table
 
-from .plan_facts import OVERNIGHT_H, Plan
-from .plan_work import Estimate, Option
+from .facts import OVERNIGHT_H, Plan
+from .work import Estimate, Option
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _WIDE = 128

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .plan_work import Cluster, Estimate, Option, Prices, Sample, Work
+from .work import Cluster, Estimate, Option, Prices, Sample, Work
 
 OVERNIGHT_H = 12.0
 

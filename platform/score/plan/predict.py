@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .. import bundle as bundles
-from ..backends.choose import compile_bundle
-from ..errors import UserError
-from .job import ScoreSettings
-from .plan_facts import Plan, plan_of
-from .plan_limits import gpu_pages_per_s, storage_bytes_per_s
-from .plan_sample import measure_sample
-from .plan_work import Cluster, Prices
-from .scorer import ScorerJob
-from .sources import open_source
-from .sources.base import SourceSettings
+from ... import bundle as bundles
+from ...backends.choose import compile_bundle
+from ...errors import UserError
+from ..job import ScoreSettings
+from ..scorer import ScorerJob
+from ..sources import open_source
+from ..sources.base import SourceSettings
+from .facts import Plan, plan_of
+from .limits import gpu_pages_per_s, storage_bytes_per_s
+from .sample import measure_sample
+from .work import Cluster, Prices
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
 EFFICIENCY = 0.9

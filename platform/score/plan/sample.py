@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import UserError
-from .job import Chunk
-from .plan_work import Sample, Stretch
-from .rows import SCORED
-from .scorer import ScorerJob, decoded_pages, score_pages_of
-from .sources.base import Source
+from ...errors import UserError
+from ..job import Chunk
+from ..rows import SCORED
+from ..scorer import ScorerJob, decoded_pages, score_pages_of
+from ..sources.base import Source
+from .work import Sample, Stretch
 
 STRETCH_ITEMS = {"shards": 64, "table": 64}
 """Neighbours that are measured together: what lies in one file is read in greater pieces."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
 
-from .plan_facts import OVERNIGHT_H, Plan
-from .plan_text import money, span
-from .plan_work import Estimate, Option
+from .facts import OVERNIGHT_H, Plan
+from .text import money, span
+from .work import Estimate, Option
 
 _WIDTH, _HEIGHT = 420, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 14, 40

@@ -7,10 +7,10 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from ..storage import filesystem_of, write_whole
-from .plan_chart import cost_chart, time_chart
-from .plan_facts import Plan
-from .plan_text import assumptions, cells, decisions, facts, headings
+from ...storage import filesystem_of, write_whole
+from .chart import cost_chart, time_chart
+from .facts import Plan
+from .text import assumptions, cells, decisions, facts, headings
 
 
 def write_plan(plan: Plan, out: str) -> None:

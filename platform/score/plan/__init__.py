@@ -1,0 +1,1 @@
+"""`vizecg score --plan`: what a whole archive would take, from a sample of it."""
