@@ -174,6 +174,7 @@ def _broken(spec: PageSpec, reading: Reading) -> Any:
     raise ZeroDivisionError("a fault of the program")
 
 
+@pytest.mark.chaos
 def test_a_page_that_kills_or_breaks_its_reader_stops_no_other(
     ray_cluster: None, bundle_folder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The loop of one worker: what it reports, and that a run goes on exactly where it was."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,12 @@ def test_a_run_that_is_killed_while_it_validates_does_no_step_again(
     def killed(*arguments: Any) -> None:
         raise Killed
 
+    def slowly(folder: Path) -> None:
+        time.sleep(0.3)
+
     with monkeypatch.context() as patched:
+        # Slower than the steps, so that some checkpoints are left out.
+        patched.setattr("vizecg.platform.train.checkpoint._sync", slowly)
         patched.setattr("vizecg.platform.train.loop.validate", killed)
         with pytest.raises(Killed):
             TrainingRun(job, alone([], tmp_path / "killed")).train()
