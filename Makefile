@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TYPED := __init__.py models platform serve benchmarks
 WITHOUT_CLUSTER := env -u RAY_ADDRESS
-BENCHMARKS = $(filter-out %/page_gallery.py %/scoring_soak.py,$(wildcard benchmarks/*.py))
+BENCHMARKS = $(filter-out %/page_gallery.py %/scoring_soak.py %/scoring_cluster.py,$(wildcard benchmarks/*.py))
 
 # The first that runs, is new enough and can make a virtual environment; `make PYTHON=... test` takes another.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3.14 python3; do \
