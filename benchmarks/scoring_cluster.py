@@ -80,6 +80,10 @@ def growing_cluster(max_nodes: int) -> Iterator[None]:
     cluster = GrowingCluster(
         {"CPU": 0, "object_store_memory": 256 << 20}, types, idle_timeout_minutes=IDLE_MINUTES, max_workers=max_nodes
     )
+    # It calls `ray`, which lies beside this Python.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # On this machine alone, for a minute: no token, and no report of use.
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     cluster.start()
     try:
         ray.init(address=ADDRESS, log_to_driver=False, logging_level=logging.ERROR)
