@@ -28,7 +28,7 @@ class Follower:
 
     def __init__(self, files: ScoreFiles, on_progress: OnProgress | None, max_rejected: float | None):
         self._files, self._max_rejected = files, max_rejected
-        self._told = [on_progress] if on_progress else []
+        self._on_progress = on_progress
         self._started = time.monotonic()
         self._resumed_items, self._items = int(files.done.sum()), int(files.done.sum())
         self._recent: deque[tuple[float, int, int, str]] = deque()
@@ -45,14 +45,9 @@ class Follower:
         self._recent.append((now, num_pages, num_items, worker))
         while now - self._recent[0][0] > RECENT_S and len(self._recent) > _CHUNKS_PER_WORKER * len(self.workers):
             self._recent.popleft()
-        self.tell()
+        if self._on_progress:
+            self._on_progress(self.progress())
         self.judge(MIN_PAGES_TO_JUDGE)
-
-    def tell(self) -> None:
-        """Now, though nothing has come in."""
-        progress = self.progress()
-        for on_progress in self._told:
-            on_progress(progress)
 
     @contextmanager
     def watched(self, update: OnProgress) -> Iterator[None]:

@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..storage import filesystem_of, write_whole
 from .claim import Claim
+from .tally import SCORES
 
-SCORES, PROGRESS = "scores", "progress"
+PROGRESS = "progress"
 SEGMENT_S = 5.0
 SEGMENT_ROWS = 16_384
 _TRY_AGAIN_AFTER_S = (1.0, 5.0, 25.0)

@@ -101,14 +101,14 @@ def _finite(page: ScoredPage, probability: NDArray[np.float32]) -> ScoredPage:
 
 def decoded_pages(chunk: Chunk, job: ScorerJob, spec: PageSpec, pool: ThreadPoolExecutor) -> Iterator[ScoredPage]:
     """The chunk's pages in order, decoded ahead of their use on the threads of `pool`."""
-    ahead: deque[tuple[int, Item, Iterator[ScoredPage], Future[list[ScoredPage]]]] = deque()
+    ahead: deque[tuple[Iterator[ScoredPage], Future[list[ScoredPage]]]] = deque()
     for row, item in zip(chunk.rows, job.reader.open(chunk.items), strict=True):
         pages = _pages_of(row, item, job, spec)
-        ahead.append((row, item, pages, pool.submit(_some, pages)))
+        ahead.append((pages, pool.submit(_some, pages)))
         if len(ahead) > 2 * job.batch_pages:
-            yield from _all_of(*ahead.popleft()[2:], pool)
+            yield from _all_of(*ahead.popleft(), pool)
     while ahead:
-        yield from _all_of(*ahead.popleft()[2:], pool)
+        yield from _all_of(*ahead.popleft(), pool)
 
 
 def _all_of(

@@ -1,7 +1,5 @@
 """summary.json: what the scores of a run come to, as numbers."""
 
-import json
-import posixpath
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ..bundle_facts import Bundle
-from ..storage import filesystem_of, write_whole
 from .drift import Word, label_drift
+from .finished import write_json
+from .identity import SUMMARY
 from .tally import LabelTally, Tally, count_scores
 
-SUMMARY = "summary.json"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _GROUPS: dict[str, Word | None] = {
     "like": "like the training data", "shifted": "shifted", "very_different": "very different", "too_few_pages": None,
@@ -55,9 +53,7 @@ def summarise(out: str, bundle: Bundle, facts: Mapping[str, Any]) -> dict[str, A
 
 def write_summary(out: str, summary: Mapping[str, Any]) -> None:
     """OUT/summary.json, whole or not at all; OUT is a local folder or a URI."""
-    filesystem, path = filesystem_of(out)
-    data = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    write_whole(filesystem, posixpath.join(path, SUMMARY), data.encode())
+    write_json(out, SUMMARY, summary)
 
 
 def _label(tally: Tally, bundle: Bundle, number: int) -> dict[str, Any]:
