@@ -33,6 +33,8 @@ class Follower:
         self._resumed_items, self._items = int(files.done.sum()), int(files.done.sum())
         self._recent: deque[tuple[float, int, int, str]] = deque()
         """(when, pages, items, worker) of the last chunks: of half a minute, and at least some of every worker."""
+        self._is_window = False
+        """Whether older chunks have gone from `_recent`: before that it goes back to the start."""
         self._has_warned = False
         self.workers: Counter[str] = Counter()
         """Pages by worker, of this start."""
@@ -45,6 +47,7 @@ class Follower:
         self._recent.append((now, num_pages, num_items, worker))
         while now - self._recent[0][0] > RECENT_S and len(self._recent) > _CHUNKS_PER_WORKER * len(self.workers):
             self._recent.popleft()
+            self._is_window = True
         if self._on_progress:
             self._on_progress(self.progress())
         self.judge(MIN_PAGES_TO_JUDGE)
@@ -113,9 +116,9 @@ class Follower:
         )
 
     def _rates(self, now: float) -> tuple[float, float]:
-        """Pages and items a second: of the last chunks, or since the start where too few have come."""
+        """Pages and items a second: of the last chunks, or since the start where those are all."""
         recent = list(self._recent)
-        if len(recent) > _CHUNKS_PER_WORKER * max(len(self.workers), 1):
+        if self._is_window:
             # The first chunk of the window only says when it began.
             since, counted = recent[0][0], recent[1:]
         else:

@@ -120,7 +120,9 @@ def scored(
 def _dataset(wave: list[Chunk], job: Any, pool: Pool, alone: bool) -> Any:
     import ray
 
-    dataset = ray.data.from_arrow([chunk_table(chunk) for chunk in wave])
+    # from_arrow starts a task with a CPU of its own for every chunk (Ray 2.60), only to learn its schema: a cluster
+    # that scales by itself would add nodes for hundreds of them, whatever max_predictors says.
+    dataset = ray.data.from_blocks([chunk_table(chunk) for chunk in wave])
     sizes = {"min_size": min(pool.min_predictors, len(wave)), "max_size": min(pool.max_predictors, len(wave))}
     resources: dict[str, Any] = {"num_cpus": pool.cpus, **({"num_gpus": pool.gpus} if pool.gpus else {})}
     scorer: type = PageScorer
