@@ -15,8 +15,18 @@ if TYPE_CHECKING:
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is compiled here stays here; before Ray starts, whose workers inherit it."""
+    before = os.environ.get("VIZECG_CACHE")
+    os.environ["VIZECG_CACHE"] = before or str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["VIZECG_CACHE"]
+
+
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def ray_cluster(own_cache: None) -> Iterator[None]:
     """The session's own Ray, with more logical CPUs than a small machine has (ray_session.py)."""
     import ray
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ...models.registry import MODELS
-from ..backends.choose import compile_bundle
+from ..backends.cache import compile_cached
 from ..backends.compiled import Compiled
 from ..backends.torch_backend import require_pages
 from ..bundle import check_bundle
@@ -99,7 +99,7 @@ def score_pages(
 
 
 def _compiled(bundle: Path | str, backend: str, settings: ScoreSettings) -> Compiled:
-    return compile_bundle(bundle, backend, "cuda" if settings.pool.gpus_per_predictor else "cpu")
+    return compile_cached(bundle, backend, "cuda" if settings.pool.gpus_per_predictor else "cpu")[1]
 
 
 def _score(

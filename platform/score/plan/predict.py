@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ... import bundle as bundles
-from ...backends.choose import compile_bundle
+from ...backends.cache import compile_cached
 from ...errors import UserError
 from ..job import ScoreSettings
 from ..scorer import ScorerJob
@@ -62,7 +62,7 @@ def plan_scoring(
     begun = time.perf_counter()
     found = open_source(str(place), sources or SourceSettings())
     listing_s = time.perf_counter() - begun
-    compiled = compile_bundle(bundle, settings.backend)
+    _, compiled = compile_cached(bundle, settings.backend)
     job = ScorerJob(
         bundle_json=facts.model_dump_json(), compiled=compiled, reader=found.reader, reading=settings.reading,
         num_threads=settings.pool.cpus_per_predictor or min(MANY_CORES, os.cpu_count() or 1), device="cpu",
