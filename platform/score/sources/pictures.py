@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...data.read_page import PageSpec, Reading, read_page
+from ...data.reading.dicom import MAX_DICOM_BYTES, is_dicom
 from ...data.reading.pictures import num_pages
 from ...errors import PageError, UserError
 from ...listing import Found
 from ...storage import driver_errors, filesystem_of, join, parent, read_bytes, shown, size_and_time, told, walk
 from .base import PICTURE_BYTES, Item, Loaded, ReadItem, SourceSettings, Unreadable
-from .dicom import MAX_DICOM_BYTES, dicom_pages, is_dicom
+from .dicom import dicom_pages
 from .spool import Listed, ListedSource, Spool
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pdf"})

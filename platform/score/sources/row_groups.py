@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ...data.reading.dicom import MAX_DICOM_BYTES
 from ...errors import PageError, UserError
 from ...listing import Found
 from ...storage import driver_errors, filesystem_of, join, told
-from .dicom import MAX_DICOM_BYTES
 
 _TEXT_ROWS = 8192
 """In a batch. Of bytes it is one: a dictionary of a single picture may stand for every row of its group."""

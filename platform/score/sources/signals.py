@@ -8,10 +8,10 @@ from pathlib import Path
 from ...data.archives import open_archive
 from ...data.archives.wfdb_files import read_header, read_recording
 from ...data.read_page import PageSpec, Reading
+from ...data.reading.dicom import drawn_page
 from ...data.records import EcgRecord, make_record
 from ...storage import shown
 from .base import Item, Loaded, ReadItem, SourceSettings
-from .dicom import drawn_page
 from .spool import Listed, ListedSource, Spool
 
 _RECORD_BYTES = 120_000
@@ -37,7 +37,7 @@ class SignalReader:
 def _page(
     header: Path, record_id: str, archive: str, settings: SourceSettings, spec: PageSpec, reading: Reading
 ) -> Iterator[Loaded]:
-    yield drawn_page(_record(header, record_id, archive), settings, spec)
+    yield drawn_page(_record(header, record_id, archive), settings.page_settings(spec))
 
 
 def _record(header: Path, record_id: str, archive: str) -> EcgRecord:

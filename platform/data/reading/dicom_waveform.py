@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.records import LEADS, EcgRecord, make_record
 from ...errors import RecordError
+from ..records import LEADS, EcgRecord, make_record
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-WAVEFORM_TAGS = ("WaveformSequence",)
+WAVEFORM_SEQUENCES = frozenset(
+    ("WaveformSequence", "ChannelDefinitionSequence", "ChannelSourceSequence", "ChannelSensitivityUnitsSequence")
+)
 _CODE = re.compile(r"(?:2:|5\.6\.3-9-)(\d+)")
 """MDC and SCP-ECG number leads alike: PS3.16, CID 3001."""
 _LEAD_OF_NUMBER = {
