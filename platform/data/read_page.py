@@ -3,7 +3,7 @@
 Shapes: h x w pixels of a picture as sent, H x W pixels of the model's page.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,8 +11,9 @@ import numpy as np
 
 from ..errors import PageError
 from .reading.finder import PageFinding, find_page, set_upright
-from .reading.formats import MAX_BYTES, MAX_PIXELS, MIN_SIDE_PX, Pixels
+from .reading.formats import MAX_BYTES, MAX_PIXELS, MIN_SIDE_PX, Pixels, kind_of, read_header
 from .reading.pictures import decode_picture
+from .reading.quality import PageQuality, page_quality
 
 LOOKED_AT_PX = 512
 """No picture is shrunk below it while it is decoded, so that a page is the same whether or not it is looked at."""
@@ -54,6 +55,8 @@ class Reading:
     """Turn it by quarters until it stands upright."""
     rectify: bool = False
     """Undo rotation, skew and perspective, by the millimetre grid or the outline of the sheet."""
+    quality: bool = False
+    """Look for the page's layout and for what makes its reading less sure."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,6 +69,10 @@ class ReadPage:
     """None where nobody looked."""
     note: str | None
     """What was rectified; None where nothing was to be."""
+    quality: PageQuality | None = None
+    """None where nobody looked."""
+    sent_size_px: tuple[int, int] | None = None
+    """(width, height) of the picture as it came; known where `quality` was asked for, None of a PDF."""
 
 
 def read_page(
@@ -78,7 +85,8 @@ def read_page(
     """
     wanted_px = _wanted_px(spec, RECTIFIED_PX if reading.rectify else LOOKED_AT_PX)
     image = decode_picture(data, max_bytes=max_bytes, max_pixels=max_pixels, wanted_px=wanted_px, page=page)
-    return read_image(image, spec, reading)
+    read = read_image(image, spec, reading)
+    return replace(read, sent_size_px=_sent_size_px(data, page, max_bytes)) if reading.quality else read
 
 
 def read_image(image: Pixels, spec: PageSpec, reading: Reading) -> ReadPage:
@@ -90,11 +98,18 @@ def read_image(image: Pixels, spec: PageSpec, reading: Reading) -> ReadPage:
             raise PageError(finding.reason or "not_an_ecg", finding.message or "the picture shows no ECG")
         if reading.upright and finding.accepted:
             image = set_upright(image, finding)
+    quality = page_quality(image, finding) if reading.quality else None
     if reading.rectify:
         from .reading.rectify import rectify  # SciPy's optimiser takes half a second to import.
 
         image, _, note = rectify(image)
-    return ReadPage(pixels=prepare_image(image, spec), finding=finding, note=note)
+    return ReadPage(pixels=prepare_image(image, spec), finding=finding, note=note, quality=quality)
+
+
+def _sent_size_px(data: bytes, page: int, max_bytes: int) -> tuple[int, int] | None:
+    """(width, height), upright as EXIF says."""
+    kind = kind_of(data, max_bytes)
+    return None if kind == "PDF" else read_header(data, kind, page).upright_size_px
 
 
 def prepare(data: bytes, spec: PageSpec, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Pixels:
