@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ..bundle_facts import Bundle
-from .drift import Word, label_drift
+from ..drift import Word, label_drift
 from .finished import write_json
 from .identity import SUMMARY
 from .tally import LabelTally, Tally, count_scores

@@ -1,4 +1,6 @@
-"""Whether an archive's pages are read as those were that the model was calibrated on: per label, from two histograms.
+"""Whether pages are read as those were that the model was calibrated on: per label, from two histograms.
+
+Of an archive, or of what an endpoint was sent in a day.
 
 Drift of answers is no verdict on them: more positives, other devices and worse pictures all move them. And answers that
 stay alike may still be wrong.

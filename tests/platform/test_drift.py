@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from vizecg.platform.reference import bin_counts, probability_edges
-from vizecg.platform.score.drift import (
+from vizecg.platform.drift import (
     SHIFTED,
     VERY_DIFFERENT,
     difference_interval,
@@ -16,6 +15,7 @@ from vizecg.platform.score.drift import (
     merged,
     stability_index,
 )
+from vizecg.platform.reference import bin_counts, probability_edges
 
 EDGES = probability_edges()
 
