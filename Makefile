@@ -8,14 +8,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TYPED := __init__.py models platform serve benchmarks
 WITHOUT_CLUSTER := env -u RAY_ADDRESS
-BENCHMARKS = $(filter-out %/page_gallery.py %/scoring_soak.py %/scoring_cluster.py,$(wildcard benchmarks/*.py))
+BY_HAND := page_gallery page_screenshots scoring_soak scoring_cluster load load_report serving_soak serving_scale \
+	serving_peers peer_litserve peer_bentoml
+BENCHMARKS = $(filter-out $(BY_HAND:%=benchmarks/%.py),$(wildcard benchmarks/*.py))
 
 # The first that runs, is new enough and can make a virtual environment; `make PYTHON=... test` takes another.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3.14 python3; do \
 	$$python -E -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; \
 	done)
 
-.PHONY: help install demo check test bench gallery chaos format constraints clean
+.PHONY: help install demo check test bench gallery chaos proto format constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +43,13 @@ bench: $(INSTALLED) ## every performance claim, measured here
 
 gallery: $(INSTALLED) ## the pictures of docs/pages.md, made anew
 	$(BIN)/python benchmarks/page_gallery.py docs/pages
+
+proto: $(INSTALLED) ## the code of serve/grpc from its .proto
+	$(BIN)/uv run --no-project --with grpcio-tools==1.74.0 python -m grpc_tools.protoc \
+	-I vizecg/serve/grpc=serve/grpc --python_out=.venv/src --pyi_out=.venv/src --grpc_python_out=.venv/src \
+	vizecg/serve/grpc/vizecg.proto
+	sed -i 's/^from vizecg\.serve\.grpc import/from . import/' serve/grpc/vizecg_pb2_grpc.py
+	sed -i '1i # Made from vizecg.proto by `make proto`, with grpcio-tools 1.74.0.' serve/grpc/vizecg_pb2*.py*
 
 format: $(INSTALLED) ## put imports and lines in order
 	$(BIN)/ruff check --fix .

@@ -3,10 +3,10 @@
 import sys
 
 from .errors import PageError, RecordError, UserError
-from .verbs import data, scoring, training, use
+from .verbs import data, scoring, serving, training, use
 from .verbs.app import app
 
-VERBS = (data, training, use, scoring)
+VERBS = (data, training, use, scoring, serving)
 """Modules whose functions join `app` when they are imported."""
 
 
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def _refuse_uris(arguments: list[str]) -> None:
-    if arguments[:1] == ["score"]:
+    if arguments[:1] in (["score"], ["serve"]):
         return
     # As a path "s3://bucket" is a local folder called "s3:", and would be made.
     for argument in arguments:

@@ -1,7 +1,8 @@
 """What the verbs show in a terminal: progress while they work, tables when they are done."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ..serve.keys import ApiKey
 from .data.dataset_info import DatasetInfo
 from .evaluate.metrics import LOWER_IS_BETTER
 from .evaluate.report_data import ReportData
@@ -231,3 +233,15 @@ def show_changes(changes: dict[str, Any]) -> None:
             console.print(f"[yellow]rejected by the {side} one alone[/] {count:,}: {reason}")
         if keys := changes[f"only_in_{side}"]:
             console.print(f"[dim]labels of the {side} one alone[/] {', '.join(keys)}")
+
+
+def show_keys(keys: Sequence[ApiKey]) -> None:
+    """API keys by name, without the keys."""
+    table = Table("name", "made", "expires", "requests a minute", "SHA-256 begins", title=f"{len(keys)} API keys")
+    now = datetime.now(UTC)
+    for key in keys:
+        end = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
+        state = "" if key.is_valid(now) else " [red](expired)[/]"
+        limit = str(key.requests_per_minute or "no limit")
+        table.add_row(key.name, f"{key.created:%Y-%m-%d}", end + state, limit, key.sha256[:8])
+    _console().print(table)

@@ -61,6 +61,15 @@ def number_or_text(value: Any) -> Any:
         return value
 
 
+def key_values(texts: Sequence[str], option: str) -> dict[str, str]:
+    """Every `key=value` of a repeatable option, as text; UserError where one is something else."""
+    split = {text: text.partition("=") for text in texts}
+    wrong = next((text for text, (key, _, value) in split.items() if not key or not value), None)
+    if wrong is not None:
+        raise UserError(f"{option} {wrong}: expected NAME=VALUE")
+    return {key: value for key, _, value in split.values()}
+
+
 def look_up(values: dict[str, Any], key: str) -> Any:
     """What stands at a dotted key; None where nothing does."""
     place: Any = values

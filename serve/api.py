@@ -1,99 +1,193 @@
-"""The HTTP side of a replica: routes, error bodies and their description. Knows nothing of Ray.
+"""The HTTP side of a replica: routes over a PageService. Knows nothing of Ray.
 
-POST /v1/predict    one page, as the raw body or as the multipart field `image`
-GET  /healthz       whether the replica is ready
-GET  /openapi.json  all of this for programs
-GET  /              a page for people
+POST /v1/predict          one page, as the raw body or as the multipart field `image`
+POST /v1/predict:batch    many, as multipart fields `images`, or all pages of a PDF
+GET  /v1/models           what requests may name; /v1/models/{name}: its card
+GET  /healthz /readyz     alive; ready to answer
+GET  /metrics             of all replicas, for Prometheus
+GET  /openapi.json        all of this for programs
+GET  /                    a page for people
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from .. import __version__
-from ..platform.errors import PageError
-from .guard import Guard
-from .schemas import NOTICE, AppArgs, Health, LabelResult, ModelInfo, PageFacts, PredictResponse, Problem, Timing
+from .guard import Authorize, Exchange, Guard, Watch, problem_response, unwatched
+from .intake import read_image, read_images
+from .openapi import batch_body, describe, image_body, problem_responses
+from .options import PredictOptions
+from .problems import Refused
+from .reports import Report, report_of, wanted_report
+from .schemas import BatchResponse, Health, ModelCard, ModelList, PredictResponse
+from .service import PageService
+from .settings import DEFAULT_MODEL, AppArgs
 
 PAGE_FOLDER = Path(__file__).parent / "page"
-PAGE_FILES = {
-    "/": ("index.html", "text/html"),
-    "/app.js": ("app.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
-}
+_MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
-STATUS_OF_REASON = {"empty": 400, "too_large": 413, "too_many_pixels": 413, "not_an_image": 415, "unsupported": 415}
-"""Status by PageError's reason; the others are pictures that were understood and cannot be used: 422."""
-
-PROBLEMS = {
-    400: "No body, no multipart field `image`, or a broken multipart body.",
-    413: "Too many bytes or pixels.",
-    415: "The bytes are not a picture of a kind that is read.",
-    422: "A picture that is damaged, whose size no printed ECG has, or that shows no ECG.",
-    500: "A fault of the server.",
-    503: "Busy: try again after the seconds in Retry-After.",
-}
+MAX_FILES = 64
 
 
-class PageReader(Protocol):
-    """What answers behind the routes (app.py)."""
-
-    @property
-    def model(self) -> ModelInfo: ...
-
-    async def read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
-        """Labels of one encoded image; PageError where it is none of an ECG."""
-        ...
-
-
-class Refused(Exception):
-    """A request that is answered with a Problem."""
-
-    def __init__(self, status: int, code: str, detail: str):
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-
-
-def create_api(reader: PageReader, args: AppArgs) -> FastAPI:
-    """The routes over `reader`."""
-    api = FastAPI(title="VizECG", version=__version__, docs_url=None, redoc_url=None)
-    api.add_middleware(Guard)
+def create_api(service: PageService, args: AppArgs, authorize: Authorize, watch: Watch = unwatched) -> FastAPI:
+    """The routes over `service`; `watch` is put around every request."""
+    api = FastAPI(title="VizECG", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    api.add_middleware(Guard, authorize=authorize, needs_key=_needs_key, watch=watch)
     _handle_errors(api)
     _add_page(api)
-    _add_routes(api, reader, args)
-    api.openapi = lambda: _openapi(api)  # pyrefly: ignore[method-assign]
+    places = asyncio.Semaphore(args.max_ongoing_requests)
+    _add_predict(api, service, args, places)
+    _add_batch(api, service, args, places)
+    _add_models(api, service)
+    _add_health(api, service)
+    api.openapi = lambda: describe(api)  # pyrefly: ignore[method-assign]
     return api
 
 
-def _add_routes(api: FastAPI, reader: PageReader, args: AppArgs) -> None:
-    places = asyncio.Semaphore(args.max_ongoing_requests)
+def _needs_key(path: str) -> bool:
+    return path.startswith("/v1/") or path == "/metrics"
 
-    @api.post("/v1/predict", openapi_extra={"requestBody": _request_body()}, responses=_problem_responses(PROBLEMS))
-    async def predict(request: Request) -> PredictResponse:
-        """Read one picture of a printed 12-lead ECG: PNG, JPEG, BMP, TIFF, WebP, GIF or PDF, known by its content."""
-        if places.locked():
-            raise Refused(503, "busy", f"{args.max_ongoing_requests} requests are in work here; try again in a second.")
-        async with places:
-            data = await _read_image(request, args.max_body_bytes)
-            labels, page, timing = await reader.read(data)
-        return PredictResponse(
-            labels=labels, page=page, model=reader.model, timing_ms=timing, request_id=request.state.request_id
+
+def _options(
+    model: Annotated[str, Query(description="Name of a served model.", max_length=64)] = DEFAULT_MODEL,
+    labels: Annotated[str, Query(description="Keys of the labels to answer, with commas; all without it.")] = "",
+    explain: Annotated[
+        str, Query(description="Keys of labels to explain by a highlighted page, with commas; `top`: the likeliest.")
+    ] = "",
+    rectify: Annotated[bool, Query(description="Undo rotation, skew and perspective of photos.")] = False,
+    page_image: Annotated[bool, Query(description="Also give the page as the model saw it, upright.")] = False,
+) -> PredictOptions:
+    return PredictOptions(
+        model=model, labels=_listed(labels), explain=_listed(explain), rectify=rectify, page_image=page_image
+    )
+
+
+Options = Annotated[PredictOptions, Depends(_options)]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: asyncio.Semaphore) -> None:
+    @api.post(
+        "/v1/predict",
+        response_model=PredictResponse,
+        openapi_extra={"requestBody": image_body()},
+        responses=problem_responses(),
+    )
+    async def predict(
+        request: Request,
+        options: Options,
+        page: Annotated[int, Query(description="Of a document, from 1.", ge=1, le=10_000)] = 1,
+        report: Annotated[
+            Report | None, Query(description="With `Accept: application/dicom`: what the object holds.")
+        ] = None,
+    ) -> Response:
+        """Read one page of a printed 12-lead ECG: PNG, JPEG, BMP, TIFF, WebP, GIF, PDF or DICOM, known by its content.
+
+        With `Accept: application/pdf` or `application/dicom` the answer is a report instead of JSON.
+        """
+        kind = wanted_report(request.headers.get("accept"), report)
+        options = replace(options, page=page, **(kind.needs if kind else {}))
+        async with _place(places, args):
+            data = await read_image(request, args.max_body_bytes)
+            answer = await service.predict(data, options, request.state.request_id)
+        _note(request, [answer])
+        if kind is not None:
+            return await report_of(kind, answer, data)
+        return _json(answer)
+
+
+def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: asyncio.Semaphore) -> None:
+    @api.post(
+        "/v1/predict:batch",
+        response_model=BatchResponse,
+        openapi_extra={"requestBody": batch_body()},
+        responses=problem_responses(),
+    )
+    async def predict_batch(request: Request, options: Options) -> Response:
+        """Read many pages; each has its own status, and what is wrong with one of them stops no other."""
+        async with _place(places, args):
+            files = await read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages))
+            items = [item async for item in service.predict_files(files, options, request.state.request_id)]
+        read = [item.result for item in items if item.result is not None]
+        _note(request, read)
+        answer = BatchResponse(
+            request_id=request.state.request_id, num_read=len(read), num_refused=len(items) - len(read), items=items
         )
+        return _json(answer)
 
+
+def _add_models(api: FastAPI, service: PageService) -> None:
+    @api.get("/v1/models", responses=problem_responses(401, 429, 500))
+    async def models() -> ModelList:
+        """What requests may name."""
+        return service.models()
+
+    @api.get("/v1/models/{name}", responses=problem_responses(401, 404, 429, 500, 503))
+    async def model_card(name: str) -> ModelCard:
+        """Labels, thresholds, measures and the model card of one of them."""
+        return await service.model_card(name)
+
+
+def _add_health(api: FastAPI, service: PageService) -> None:
     @api.get("/healthz")
     async def healthz() -> Health:
-        """Ready: the model is loaded and has predicted once."""
-        return Health(model=reader.model)
+        """The process answers."""
+        return Health()
+
+    @api.get("/readyz", responses=problem_responses(503))
+    async def readyz() -> Health:
+        """The model is loaded and has predicted once."""
+        if not service.is_ready:
+            raise Refused(503, "not_ready", "The model is not loaded, or this replica is going away.")
+        return Health()
+
+    @api.get("/metrics", response_class=Response, responses=_text_response() | problem_responses(401, 429, 500))
+    async def metrics() -> Response:
+        """Counters, histograms and gauges over all replicas, in Prometheus' text format."""
+        return Response(await service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _text_response() -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+class _place:
+    """One of the places of a replica for as long as a request is in work; Refused where all are taken."""
+
+    def __init__(self, places: asyncio.Semaphore, args: AppArgs):
+        self._places, self._args = places, args
+
+    async def __aenter__(self) -> None:
+        if self._places.locked():
+            most = self._args.max_ongoing_requests
+            raise Refused(503, "busy", f"{most} requests are in work here; try again in a second.")
+        await self._places.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
+
+
+def _note(request: Request, answers: list[PredictResponse]) -> None:
+    exchange: Exchange = request.state.exchange
+    exchange.pages = len(answers)
+    if answers:
+        exchange.model, exchange.bundle_hash = answers[0].model.name, answers[0].model.bundle_hash
+
+
+def _json(answer: PredictResponse | BatchResponse) -> Response:
+    # Written by pydantic itself: FastAPI would check it a second time.
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _add_page(api: FastAPI) -> None:
@@ -101,96 +195,34 @@ def _add_page(api: FastAPI) -> None:
         async def send(_: Request) -> Response:
             return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
-        api.add_route(path, send)
+        api.add_route(path, send, methods=["GET", "HEAD"])
 
-    for path, (name, media_type) in PAGE_FILES.items():
-        add(path, (PAGE_FOLDER / name).read_bytes(), media_type)
-
-
-async def _read_image(request: Request, max_bytes: int) -> bytes:
-    """The bytes of the picture, wherever the request has them; refuses as soon as the limit is passed."""
-    if int(request.headers.get("content-length", "0")) > max_bytes:
-        raise _too_large(max_bytes)
-    body = _bounded(request, max_bytes)
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return await _multipart_image(request, body, max_bytes)
-    return b"".join([chunk async for chunk in body])
-
-
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    num_bytes = 0
-    try:
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
-            yield chunk
-    except ClientDisconnect:
-        raise Refused(400, "incomplete_body", "The connection closed before the whole body had arrived.") from None
-
-
-async def _multipart_image(request: Request, body: AsyncGenerator[bytes, None], max_bytes: int) -> bytes:
-    parser = MultiPartParser(request.headers, body, max_files=1, max_fields=16)
-    parser.spool_max_size = max_bytes + 1  # Pictures of patients are never written to a disk.
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise Refused(400, "bad_multipart", f"The multipart body cannot be read: {error.message}") from None
-    image = form.get("image")
-    if not isinstance(image, UploadFile):
-        raise Refused(400, "missing_image", "The multipart body has no file field `image`.")
-    return await image.read()
-
-
-def _too_large(max_bytes: int) -> Refused:
-    return Refused(413, "too_large", f"The body is too large; at most {max_bytes:,} bytes are read.")
+    for file in sorted(PAGE_FOLDER.iterdir()):
+        if file.suffix in _MEDIA_TYPES:
+            add("/" if file.name == "index.html" else f"/{file.name}", file.read_bytes(), _MEDIA_TYPES[file.suffix])
 
 
 def _handle_errors(api: FastAPI) -> None:
-    async def page_error(request: Request, error: Any) -> Response:
-        sentence = f"{str(error)[:1].upper()}{str(error)[1:]}."
-        return problem(request, STATUS_OF_REASON.get(error.reason, 422), error.reason, sentence)
+    def told(request: Request, refused: Refused, headers: Any = None) -> Response:
+        request.state.exchange.code = refused.code
+        return problem_response(refused, request.state.request_id, headers)
 
     async def refused(request: Request, error: Any) -> Response:
-        headers = {"Retry-After": "1"} if error.status == 503 else None
-        return problem(request, error.status, error.code, error.detail, headers)
+        return told(request, error)
+
+    async def bad_option(request: Request, error: Any) -> Response:
+        first = error.errors()[0]
+        return told(request, Refused(400, "bad_option", f"Option {first['loc'][-1]!r}: {first['msg']}."))
 
     async def http_error(request: Request, error: Any) -> Response:
-        code = HTTPStatus(error.status_code).name.lower()
-        detail = f"{request.method} {request.url.path}: {error.detail}."
-        return problem(request, error.status_code, code, detail, error.headers)
+        request.state.exchange.code = code = HTTPStatus(error.status_code).name.lower()
+        body = {
+            "type": "about:blank", "title": HTTPStatus(error.status_code).phrase, "status": error.status_code,
+            "code": code, "detail": f"{request.method} {request.url.path[:200]}: {error.detail}.",
+            "request_id": request.state.request_id,
+        }  # fmt: skip
+        return JSONResponse(body, error.status_code, error.headers, media_type="application/problem+json")
 
-    api.add_exception_handler(PageError, page_error)
     api.add_exception_handler(Refused, refused)
+    api.add_exception_handler(RequestValidationError, bad_option)
     api.add_exception_handler(HTTPException, http_error)
-
-
-def problem(request: Request, status: int, code: str, detail: str, headers: Any = None) -> Response:
-    """An RFC 9457 answer."""
-    body = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        code=code,
-        detail=detail,
-        request_id=request.state.request_id,
-    )
-    return JSONResponse(body.model_dump(), status, headers, media_type="application/problem+json")
-
-
-def _request_body() -> dict[str, Any]:
-    picture = {"type": "string", "format": "binary"}
-    form = {"type": "object", "required": ["image"], "properties": {"image": picture}}
-    raw = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
-    content = {media_type: {"schema": picture} for media_type in raw} | {"multipart/form-data": {"schema": form}}
-    return {"required": True, "description": "The picture as the whole body, or as one file field.", "content": content}
-
-
-def _problem_responses(descriptions: dict[int, str]) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": text, "content": content} for status, text in descriptions.items()}
-
-
-def _openapi(api: FastAPI) -> dict[str, Any]:
-    document = get_openapi(title=api.title, version=api.version, summary=NOTICE, routes=api.routes)
-    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-    return document

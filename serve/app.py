@@ -1,97 +1,212 @@
-"""The Serve application: one deployment that checks, decodes and predicts.
+"""The Serve application.
 
-One, because a second costs more than it gives on a CPU: 15.6 ms of overhead a request against 9.3 (Ray 2.60, measured).
+On a CPU one deployment decodes and predicts: a second costs more than it gives (15.6 ms of overhead a request against
+9.3, Ray 2.60 with its default proxy, measured). With GPUs, decoding needs other machines than predicting: PageReader
+decodes on CPUs in front of Classifier. Metrics adds up what all replicas count.
 """
 
 import asyncio
+import logging
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
-from ..platform.data.read_page import Reading, ReadPage
-from ..platform.predictor import Predictor
+from .access import Access, require_keys
 from .api import create_api
-from .schemas import AppArgs, LabelResult, ModelInfo, PageFacts, Timing
+from .batcher import Pages, Predicted
+from .grpc.service import GrpcService
+from .keys import KeyRing
+from .loading import LocalModels, RemoteModels
+from .models import ModelShelf, ServedModel
+from .observe.hub import MetricsHub
+from .observe.metrics import ReplicaMetrics
+from .observe.traces import Tracer
+from .observe.watch import RequestWatch
+from .replica import PageReplica
+from .settings import DEFAULT_MODEL, AppArgs, Canary, LiveSettings
 
 DEPLOYMENT = "PageReader"
+CLASSIFIER = "Classifier"
+METRICS = "Metrics"
+_PUSH_EVERY_S = 2.0
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger("ray.serve")
+
+
+@serve.deployment(name=METRICS, num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
+class Metrics:
+    """The figures of all replicas, those gone included."""
+
+    def __init__(self) -> None:
+        self._hub = MetricsHub()
+
+    def push(self, deployment: str, replica_id: str, snapshot: bytes) -> int:
+        """Take what a replica has counted so far; how many replicas its deployment has now."""
+        return self._hub.push(replica_id, snapshot, deployment)
+
+    def collect(self) -> bytes:
+        """In Prometheus' text format."""
+        return self._hub.collect()
+
+
+class _Pusher:
+    """Tells Metrics every two seconds what this replica has counted."""
+
+    def __init__(self, hub: Any, metrics: ReplicaMetrics, on_num_replicas: Any = None):
+        self._hub, self._metrics, self._on_num_replicas = hub, metrics, on_num_replicas
+        context = serve.get_replica_context()
+        self._names = context.deployment, context.replica_tag
+        self._failed = False
+        threading.Thread(target=self._run, daemon=True, name="metrics").start()
+
+    async def collect(self) -> bytes:
+        """Of all replicas; of this one up to now."""
+        await self._hub.push.remote(*self._names, self._metrics.snapshot())
+        return await self._hub.collect.remote()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_PUSH_EVERY_S)
+            self._push()
+
+    def _push(self) -> None:
+        try:
+            num_replicas = self._hub.push.remote(*self._names, self._metrics.snapshot()).result(timeout_s=10)
+        except Exception as error:  # Whatever Serve raises while Metrics is started anew; counts are cumulative.
+            if not self._failed:
+                _log().warning("metrics could not be added up: %s", error)
+            self._failed = True
+            return
+        self._failed = False
+        if self._on_num_replicas is not None:
+            self._on_num_replicas(num_replicas)
+
+
+@serve.deployment(name=CLASSIFIER)
+class Classifier:
+    """Predicts prepared pages in batches, mostly on a GPU."""
+
+    def __init__(self, args: AppArgs, hub: Any):
+        self._metrics = ReplicaMetrics()
+        self._models = LocalModels(args, self._metrics)
+        self._loaded: dict[str, ServedModel] = {}
+        self._loading = asyncio.Lock()
+        self._pusher = _Pusher(hub, self._metrics)
+
+    async def load(self, name: str, location: str) -> str:
+        """The backend that predicts with the bundle there."""
+        return (await self._model(name, location)).backend
+
+    async def predict(self, name: str, location: str, page: Pages) -> Predicted:
+        """A page (3, H, W); those that arrive together are predicted together."""
+        return await (await self._model(name, location)).predict(page)
+
+    async def _model(self, name: str, location: str) -> ServedModel:
+        if location not in self._loaded:
+            async with self._loading:
+                if location not in self._loaded:
+                    self._loaded[location] = await asyncio.to_thread(self._models.load, name, location)
+        return self._loaded[location]
 
 
 @serve.deployment(name=DEPLOYMENT)
 @serve.ingress()
-class PageReader:
-    """A replica: the predictor, and the threads on which it works so that the event loop never waits for it."""
+class PageReader(GrpcService):
+    """A replica that answers requests."""
 
-    def __init__(self, args: AppArgs):
+    def __init__(self, args: AppArgs, hub: Any, classifier: Any = None):
+        require_keys(args.keys_file)
         self._args = args
-        self._reading = Reading(check=args.check_pages, rectify=args.rectify)
-        self._predictor = Predictor.load(args.bundle, num_threads=args.num_threads, needs_pages=True)
-        self._pool = ThreadPoolExecutor(args.num_workers, thread_name_prefix="page")
-        self._warm_up()
+        self._metrics = ReplicaMetrics([DEFAULT_MODEL, *args.models])
+        keys = KeyRing(args.keys_file, on_error=_log().error) if args.keys_file else None
+        self._access = Access(keys)
+        self._models = RemoteModels(classifier, self._metrics) if classifier else LocalModels(args, self._metrics)
+        self._shelf = ModelShelf(
+            self._models.load(DEFAULT_MODEL, args.bundle), args.models, self._other_loader(), self._load_canary
+        )
+        self._pusher = _Pusher(hub, self._metrics, self._shared_by if keys else None)
+        self._keys = keys
+        self._configured = False
+        tracer = Tracer.from_environment(replica=serve.get_replica_context().replica_tag)
+        self._watch = RequestWatch(self._metrics, tracer)
+        self._replica = PageReplica(args, self._shelf, self._metrics, self._pusher.collect, tracer)
+        super().__init__(self._replica, self._access, args, self._watch.done)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica after `__init__`."""
-        return create_api(self, self._args)
+        return create_api(self._replica, self._args, self._access, self._watch.around)
 
-    @property
-    def model(self) -> ModelInfo:
-        bundle = self._predictor.bundle
-        return ModelInfo(name=bundle.model.name, bundle_hash=bundle.content_hash)
+    async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
+        """Thresholds and the bundle on trial, changed while requests are answered.
 
-    async def read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
-        """What the model says about an encoded image, what was seen of the page, and how long it took.
-
-        Raises:
-            PageError: the bytes cannot be read as a page of an ECG.
+        A mistake fails the application's first start; later the settings before it stay in force, since an endpoint
+        that answers as before is better than none.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, data)
+        try:
+            settings = LiveSettings.of(user_config)
+            await asyncio.to_thread(self._shelf.configure, settings)
+        except ValueError as error:
+            if not self._configured:
+                raise
+            self._metrics.settings_refused()
+            _log().error("user_config was not taken, the one before stays in force: %s", error)
+        self._configured = True
 
-    def _read(self, data: bytes) -> tuple[list[LabelResult], PageFacts, Timing]:
-        started = time.perf_counter()
-        page = self._predictor.read(data, self._reading)
-        decoded = time.perf_counter()
-        (probabilities,) = self._predictor.predict_pages(page.pixels[None])
-        predicted = time.perf_counter()
-        timing = Timing(decode=round(1e3 * (decoded - started), 2), predict=round(1e3 * (predicted - decoded), 2))
-        return self._results(probabilities), _page_facts(page), timing
+    def check_health(self) -> None:
+        """Called by Serve; a replica that raises is replaced."""
+        if self._replica.is_stuck:
+            raise RuntimeError("every decoding thread is busy with a page that takes too long")
 
-    def _results(self, probabilities: np.ndarray) -> list[LabelResult]:
-        bundle = self._predictor.bundle
-        assert np.isfinite(probabilities).all(), "the model gave a probability that is no number"
-        return [
-            LabelResult(key=label.key, name=label.name, probability=p, threshold=threshold, positive=p >= threshold)
-            for label, threshold, p in zip(
-                bundle.label_space.labels, bundle.thresholds, probabilities.tolist(), strict=True
-            )
-        ]
+    def _other_loader(self) -> Any:
+        @serve.multiplexed(max_num_models_per_replica=self._args.models_in_memory)
+        async def load(name: str) -> ServedModel:
+            return await asyncio.to_thread(self._models.load, name, self._args.models[name])
 
-    def _warm_up(self) -> None:
-        # On every thread: the first prediction of a thread sets up its own buffers and takes several times as long.
-        spec = self._predictor.bundle.page
-        blank = np.full((1, 3, spec.height_px, spec.width_px), 255, np.uint8)
-        for done in [self._pool.submit(self._predictor.predict_pages, blank) for _ in range(self._args.num_workers)]:
-            done.result()
+        return load
 
+    def _load_canary(self, canary: Canary) -> ServedModel:
+        return self._models.load(DEFAULT_MODEL, canary.bundle, is_canary=True)
 
-def _page_facts(page: ReadPage) -> PageFacts:
-    found = page.finding
-    if found is None:
-        return PageFacts(turned_deg=0, ecg_score=None, note=page.note)
-    return PageFacts(turned_deg=found.turned_deg, ecg_score=round(found.ecg_score, 4), note=page.note)
+    def _shared_by(self, num_replicas: int) -> None:
+        assert self._keys is not None
+        self._keys.num_replicas = max(1, num_replicas)
 
 
 def build(args: AppArgs) -> Application:
-    """The application for `serve.run`, and for `import_path: vizecg.serve.app:build` in a Serve config file."""
+    """The application for `serve.run`, and for `import_path: vizecg.serve.app:build` in a Serve config file.
+
+    Raises:
+        UserError: Serve is open to the network and no keys are asked for.
+    """
+    require_keys(args.keys_file)
+    hub = Metrics.bind()  # pyrefly: ignore[missing-attribute]
+    replicas: dict[str, Any] = (
+        {"num_replicas": args.num_replicas} if args.autoscaling is None else {"autoscaling_config": args.autoscaling}
+    )
+    classifiers = [_classifier(args, hub)] if args.num_gpus or args.split else []
     return PageReader.options(  # pyrefly: ignore[missing-attribute]
-        num_replicas=args.num_replicas,
+        **replicas,
         # Serve answers what exceeds its own limit in plain text. It may hand over more than a replica takes, so that
         # the replica answers it, as JSON.
         max_ongoing_requests=2 * args.max_ongoing_requests,
         max_queued_requests=args.max_queued_requests,
         backpressure_config=BackpressureConfig(retry_after_s=1),
         ray_actor_options={"num_cpus": args.num_cpus},
-    ).bind(args)
+        user_config=args.live.model_dump(),
+    ).bind(args, hub, *classifiers)
+
+
+def _classifier(args: AppArgs, hub: Any) -> Any:
+    return Classifier.options(  # pyrefly: ignore[missing-attribute]
+        num_replicas=args.num_classifiers,
+        # Below it a batch could never fill.
+        max_ongoing_requests=max(4 * args.max_batch_size, args.max_ongoing_requests),
+        ray_actor_options={"num_cpus": args.num_cpus, "num_gpus": args.num_gpus},
+    ).bind(args, hub)

@@ -1,14 +1,19 @@
-"""Around every request: an id, security headers, and an answer where the code below fails."""
+"""Around every request: an id, the API key, security headers, a line in the log, and an answer where code fails."""
 
 import logging
 import re
+import time
 import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .schemas import Problem
+from .problems import Refused, internal_error, problem_of
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -16,56 +21,113 @@ SECURITY_HEADERS = {
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
+Authorize = Callable[[Mapping[str, str], str | None], str | None]
+"""Headers and the client's address -> the name of the key, None where none is needed; raises Refused."""
+
+
+@dataclass
+class Exchange:
+    """What is told of a request once it is answered: never its content."""
+
+    request_id: str
+    protocol: Literal["http", "grpc"]
+    method: str
+    route: str = ""
+    """The template, not the path as sent: that may be anything."""
+    key: str | None = None
+    status: int = 500
+    code: str = ""
+    model: str = ""
+    bundle_hash: str = ""
+    pages: int = 0
+    bytes_in: int = 0
+    trace_id: str = ""
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+
+Watch = Callable[[Exchange, str | None], AbstractContextManager[object]]
+"""Put around every request; also told of the client's `traceparent`."""
+
+
+def unwatched(exchange: Exchange, traceparent: str | None) -> AbstractContextManager[object]:
+    """Watches nothing."""
+    return nullcontext()
+
 
 class Guard:
     """ASGI middleware. Plain ASGI, because Starlette's BaseHTTPMiddleware hides a client that goes away."""
 
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    def __init__(self, app: ASGIApp, authorize: Authorize, needs_key: Callable[[str], bool], watch: Watch):
+        self._app, self._authorize, self._needs_key, self._watch = app, authorize, needs_key, watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        scope.setdefault("state", {})["request_id"] = request_id = _request_id(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        exchange = Exchange(request_id_of(headers.get("x-request-id")), "http", scope["method"])
+        scope.setdefault("state", {}).update(request_id=exchange.request_id, exchange=exchange)
+        with self._watch(exchange, headers.get("traceparent")):
+            await self._answer(exchange, headers, scope, receive, send)
+
+    async def _answer(self, exchange: Exchange, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def send_guarded(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
+                started, exchange.status = True, message["status"]
+                answer = MutableHeaders(scope=message)
+                answer.update(SECURITY_HEADERS)
+                answer.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        async def receive_counted() -> Message:
+            message = await receive()
+            exchange.bytes_in += len(message.get("body", b""))
+            return message
+
         try:
-            await self._app(scope, receive, send_guarded)
+            if self._needs_key(scope["path"]):
+                client = scope.get("client")
+                exchange.key = self._authorize(headers, client[0] if client else None)
+            await self._app(scope, receive_counted, send_guarded)
+        except Refused as refused:
+            exchange.code = refused.code
+            await problem_response(refused, exchange.request_id)(scope, receive, send_guarded)
         except Exception:
-            logging.getLogger("ray.serve").exception("request %s failed", request_id)
+            logging.getLogger("ray.serve").exception("request %s failed", exchange.request_id)
+            exchange.code = "internal_error"
             if started:
                 raise
-            await _server_error(request_id)(scope, receive, send_guarded)
+            await problem_response(internal_error(), exchange.request_id)(scope, receive, send_guarded)
+        finally:
+            exchange.route = exchange.route or getattr(scope.get("route"), "path", "")
 
 
-def _request_id(headers: Headers) -> str:
+def request_id_of(given: str | None) -> str:
     """The client's id where it is harmless to repeat, or a new one."""
-    given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _server_error(request_id: str) -> JSONResponse:
-    body = Problem(
-        title="Internal Server Error",
-        status=500,
-        code="internal_error",
-        detail="The server failed on this request. Its log has the cause under the request id.",
-        request_id=request_id,
-    )
-    return JSONResponse(body.model_dump(), 500, media_type="application/problem+json")
+def problem_response(refused: Refused, request_id: str, extra_headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An RFC 9457 answer."""
+    headers = dict(extra_headers or {})
+    if refused.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(refused.retry_after_s)))
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = problem_of(refused, request_id).model_dump()
+    return JSONResponse(body, refused.status, headers, media_type="application/problem+json")

@@ -1,35 +1,17 @@
-"""What goes into the application and what comes out of it over HTTP."""
+"""What comes out of the application: over HTTP as these models, over gRPC as the messages of the same names."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
+
+from pydantic import BaseModel, Field
 
 NOTICE = "For research use only. Not a medical device; no basis for diagnosis or treatment."
 
 
-class AppArgs(BaseModel):
-    """Arguments of `vizecg.serve.app:build`: the `args` of an application in a Serve config file."""
+class Code(BaseModel):
+    """A code of a finding."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    bundle: str
-    """Folder of the model bundle, the same on every node that holds a replica."""
-    num_replicas: int = Field(1, ge=1)
-    """Fixed number of replicas; `autoscaling_config` in a Serve config file takes its place."""
-    max_ongoing_requests: int = Field(32, ge=1)
-    """Requests that a replica holds at once, in work and waiting; what comes on top is answered 503."""
-    max_queued_requests: int = Field(1024, ge=-1)
-    """Requests that wait in front of all replicas; -1 sets no limit."""
-    num_workers: int = Field(2, ge=1)
-    """Threads of a replica: one decodes a page while another predicts."""
-    num_threads: int = Field(1, ge=1)
-    """Torch threads within one prediction."""
-    num_cpus: float = Field(1.0, gt=0)
-    """CPUs that Ray reserves for a replica."""
-    max_body_bytes: int = Field(32 << 20, ge=1024)
-    """Longest request body that is read."""
-    check_pages: bool = True
-    """Refuse pictures that are no page of an ECG."""
-    rectify: bool = False
-    """Undo rotation, skew and perspective of photos; takes 30 to 50 ms a picture."""
+    system: str = Field(description="URI of the code system.", examples=["http://snomed.info/sct"])
+    code: str = Field(examples=["164889003"])
 
 
 class LabelResult(BaseModel):
@@ -37,49 +19,91 @@ class LabelResult(BaseModel):
 
     key: str = Field(description="Stable name of the label within its label space.", examples=["AF"])
     name: str = Field(description="The label for people.", examples=["Atrial fibrillation"])
-    probability: float = Field(ge=0, le=1)
-    threshold: float = Field(description="Chosen on the validation split; part of the bundle.")
+    probability: float = Field(ge=0, le=1, description="Calibrated where `calibrated` of the answer says so.")
+    threshold: float = Field(ge=0, le=1, description="Of the bundle, or set by who runs the endpoint.")
     positive: bool = Field(description="Whether the probability reaches the threshold.")
+    uncertain: bool = Field(description="So near to the threshold that the model had better not decide.")
+    codes: list[Code] = Field(description="That mean this label, SNOMED CT first.")
+
+
+class Finding(BaseModel):
+    """A label that reaches its threshold, as a report would name it."""
+
+    key: str = Field(examples=["AF"])
+    display: str = Field(examples=["Atrial fibrillation"])
+    code: Code | None = Field(description="SNOMED CT where the label has such a code.")
+    probability: float = Field(ge=0, le=1)
 
 
 class ModelInfo(BaseModel):
     """Which weights answered."""
 
-    name: str = Field(examples=["vizecgnet"])
+    name: str = Field(description="Under which requests ask for it.", examples=["default"])
+    architecture: str = Field(examples=["vizecgnet"])
     bundle_hash: str = Field(description="Content hash of the bundle: weights, labels, thresholds and preprocessing.")
+    backend: str = Field(description="What computed the probabilities.", examples=["openvino-bf16"])
+    canary: bool = Field(description="Whether it answers a share of the requests on trial.")
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds; waiting and transfer are not in it."""
+    """Where the time went, in milliseconds; the transfer of the request is not in it."""
 
-    decode: float
-    predict: float
+    decode: float = Field(description="Decoding, checking and setting upright, with the wait for a free thread.")
+    predict: float = Field(description="The batch in which the page was predicted, with the wait for it.")
+    explain: float = Field(0.0, description="Explanations.")
+    total: float
+
+
+class PageWarning(BaseModel):
+    """Why the reading of this page deserves less trust."""
+
+    code: str = Field(description="Stable snake_case word.", examples=["blurred"])
+    text: str = Field(description="One sentence for people.", examples=["The picture is blurred."])
 
 
 class PageFacts(BaseModel):
     """What was seen of the page before the model read it."""
 
+    number: int = Field(1, ge=1, description="Of the page within its document.")
+    num_pages: int = Field(1, ge=1, description="Of the document.")
+    width_px: int | None = Field(None, description="Of the picture as it was sent; null of a PDF.")
+    height_px: int | None = None
     turned_deg: int = Field(description="How far the picture was turned clockwise to stand upright.", examples=[180])
+    turn_is_clear: bool = Field(True, description="Whether one way up is clearly best.")
     ecg_score: float | None = Field(description="How much it looks like a page of a 12-lead ECG, 0 to 1.")
-    note: str | None = Field(description="What was rectified.")
+    layout: str | None = Field(None, description="Rows and columns of leads where they could be told, such as 3x4+1.")
+    warnings: list[PageWarning] = []
+    note: str | None = Field(None, description="What was rectified.")
+
+
+class Explanation(BaseModel):
+    """The page with what speaks for one label under a highlighter (Grad-CAM)."""
+
+    key: str = Field(description="Of the label.")
+    media_type: str = "image/png"
+    image: str = Field(description="The picture, base64.")
+
+
+class PageImage(BaseModel):
+    """The page as the model saw it: upright, in its own size."""
+
+    media_type: str = "image/png"
+    image: str = Field(description="The picture, base64.")
 
 
 class PredictResponse(BaseModel):
     """One page, read."""
 
-    labels: list[LabelResult] = Field(description="In the order of the label space.")
-    page: PageFacts
-    model: ModelInfo
-    timing_ms: Timing
     request_id: str = Field(description="The X-Request-ID of the request, or one made for it.")
-    notice: str = NOTICE
-
-
-class Health(BaseModel):
-    """A replica that answers has its model loaded and has predicted once."""
-
-    status: str = "ok"
     model: ModelInfo
+    labels: list[LabelResult] = Field(description="In the order of the label space.")
+    findings: list[Finding] = Field(description="Those that reach their thresholds, most probable first.")
+    calibrated: bool
+    page: PageFacts
+    explanations: list[Explanation] = []
+    page_image: PageImage | None = None
+    timing_ms: Timing
+    notice: str = NOTICE
 
 
 class Problem(BaseModel):
@@ -91,3 +115,68 @@ class Problem(BaseModel):
     code: str = Field(description="Stable snake_case word.", examples=["not_an_image"])
     detail: str = Field(description="One sentence for people.")
     request_id: str
+
+
+class BatchItem(BaseModel):
+    """One page of a batch: either its result or its problem."""
+
+    index: int = Field(ge=0, description="Of the file in the request, from 0.")
+    file_name: str | None = Field(description="As the request has it.")
+    page: int = Field(ge=1, description="Within the file.")
+    status: int = Field(examples=[200], description="What a request of its own would have been answered.")
+    result: PredictResponse | None = None
+    problem: Problem | None = None
+
+
+class BatchResponse(BaseModel):
+    """Every page of every file of a batch, in order."""
+
+    request_id: str
+    num_read: int
+    num_refused: int
+    items: list[BatchItem]
+    notice: str = NOTICE
+
+
+class ModelSummary(BaseModel):
+    """A model that may be asked for."""
+
+    name: str = Field(examples=["default"])
+    architecture: str | None = Field(description="Null of a model that this replica has not loaded yet.")
+    bundle_hash: str | None = None
+    loaded: bool = Field(description="In the memory of the replica that answered.")
+    canary_share: float = Field(0.0, description="Share of the default model's requests that this one answers.")
+
+
+class ModelList(BaseModel):
+    """All models of the endpoint."""
+
+    models: list[ModelSummary]
+
+
+class LabelFacts(BaseModel):
+    """A label of a model."""
+
+    key: str
+    name: str
+    codes: list[Code]
+    threshold: float
+
+
+class ModelCard(BaseModel):
+    """What is known of a model."""
+
+    model: ModelInfo
+    labels: list[LabelFacts]
+    page_width_px: int
+    page_height_px: int
+    calibrated: bool
+    metrics: dict[str, float | None] = Field(description="On the validation split.")
+    card: str = Field(description="MODEL_CARD.md of the bundle, Markdown.")
+    notice: str = NOTICE
+
+
+class Health(BaseModel):
+    """Alive: the process answers. Ready: its model is loaded and has predicted once."""
+
+    status: Literal["ok", "starting", "draining"] = "ok"

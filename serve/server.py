@@ -5,109 +5,141 @@ Clusters use serve.yaml or cluster/ray-service.predict.yaml instead.
 
 import io
 import logging
+import math
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
-from http.client import HTTPConnection, HTTPException
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from ..platform.bundle_source import local_bundle
 from ..platform.errors import UserError
 from ..platform.predictor import Predictor
 from ..platform.ray_session import start_ray
+from .access import haproxy_is_on
+from .keys import read_keys
+from .listening import Listening
 
 APPLICATION = "vizecg"
 READY_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 60
+SERVICER = "vizecg.serve.grpc.vizecg_pb2_grpc.add_VizECGServicer_to_server"
 
 
-def serve_bundle(bundle: str, host: str = "127.0.0.1", port: int = 8000, num_replicas: int = 1) -> None:
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a running application answers."""
+
+    url: str
+    grpc_address: str | None
+
+
+def serve_bundle(bundle: str, listening: Listening, **app_args: Any) -> None:
     """Serve a bundle until SIGINT or SIGTERM.
 
     Args:
-        bundle: folder of the model bundle.
-        host: address to listen on; anything but loopback opens the endpoint to the network, without any key.
-        port: 0 takes a free one.
+        bundle: folder or URI of the model bundle.
+        app_args: the other fields of `AppArgs`.
 
     Raises:
-        UserError: no bundle there, one that needs signals, or the port is taken.
+        UserError: no bundle there, one that needs signals, a port that is taken, or an endpoint open to others
+            without keys.
     """
-    with running_endpoint(bundle, host=host, port=port, num_replicas=num_replicas) as url:
+    with running_application(bundle, listening, **app_args) as endpoint:
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
-        print(_welcome(url, bundle), flush=True)
+        print(_welcome(endpoint, bundle, needs_key=bool(app_args.get("keys_file"))), flush=True)
         stopped.wait()
         print("stopping", flush=True)
 
 
 @contextmanager
 def running_endpoint(bundle: str, *, host: str = "127.0.0.1", port: int = 0, **app_args: Any) -> Iterator[str]:
-    """The application of `bundle` behind HTTP: yields its base URL once it answers, and stops it in the end.
+    """`running_application` over plain HTTP: yields its base URL."""
+    with running_application(bundle, Listening(host=host, port=port), **app_args) as endpoint:
+        yield endpoint.url
 
-    Args:
-        port: 0 takes a free one.
-        app_args: the other fields of `AppArgs`.
+
+@contextmanager
+def running_application(bundle: str, listening: Listening, **app_args: Any) -> Iterator[Endpoint]:
+    """The application of `bundle`: yields where it is once it answers, and stops it in the end.
 
     Raises:
-        UserError: no bundle there, one that needs signals, the port is taken, or Serve runs on this cluster already.
+        UserError: as `serve_bundle`, or Serve runs on this cluster already.
     """
+    listening.check(has_keys=bool(app_args.get("keys_file")))
+    if app_args.get("keys_file"):
+        app_args["keys_file"] = str(Path(app_args["keys_file"]).absolute())
+        read_keys(app_args["keys_file"])
     # Here its faults are one sentence; in a replica they would be a failed deployment.
-    Predictor.load(bundle, needs_pages=True)
-    port = _claim_port(host, port)
-    start_ray(min_cpus=1 + int(app_args.get("num_replicas", 1)))
-    # Not before: both import Ray, which takes seconds that a wrong argument should not cost.
-    from ray import serve
+    Predictor.load(local_bundle(bundle), needs_pages=True)
+    with listening.claimed() as ports:
+        start_ray(min_cpus=1 + _places(app_args))
+        # Not before: both import Ray, which takes seconds that a wrong argument should not cost.
+        from ray import serve
 
-    from .app import build
-    from .schemas import AppArgs
+        from .app import build
+        from .settings import AppArgs
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    if serve.status().proxies:
-        raise UserError("Ray Serve runs on this cluster already, and has one port; `serve shutdown` stops it")
-    reached_at = "127.0.0.1" if host == "0.0.0.0" else host
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port, "request_timeout_s": REQUEST_TIMEOUT_S},
-            logging_config={"log_level": "WARNING"},
-        )
-        serve.run(build(AppArgs(bundle=str(Path(bundle).absolute()), **app_args)), name=APPLICATION)
-        _wait_until_ready(reached_at, port)
-        yield f"http://{reached_at}:{port}"
-    finally:
-        _shut_down()
-
-
-def _claim_port(host: str, port: int) -> int:
-    with closing(socket.socket()) as probe:
-        # As Serve binds it: a port that lingers from the last run is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        if serve.status().proxies:
+            raise UserError("Ray Serve runs on this cluster already, and has one port; `serve shutdown` stops it")
         try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port, 0 takes a free one"
-            ) from None
-        return int(probe.getsockname()[1])
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={**listening.http_options(ports.http), "request_timeout_s": REQUEST_TIMEOUT_S},
+                grpc_options=None
+                if ports.grpc is None
+                else {"port": ports.grpc, "grpc_servicer_functions": [SERVICER]},
+                logging_config={"log_level": "WARNING"},
+            )
+            serve.run(build(AppArgs(bundle=_absolute(bundle), **app_args)), name=APPLICATION)
+            _wait_until_ready(listening, ports.http)
+            host, scheme = listening.reached_at, "https" if listening.tls else "http"
+            grpc_address = f"{host}:{ports.grpc}" if ports.grpc is not None else None
+            yield Endpoint(f"{scheme}://{host}:{ports.http}", grpc_address)
+        finally:
+            _shut_down()
 
 
-def _wait_until_ready(host: str, port: int) -> None:
+def _places(app_args: dict[str, Any]) -> int:
+    """Logical CPUs for all replicas there may be."""
+    scaling = app_args.get("autoscaling") or {}
+    most = int(scaling.get("max_replicas", app_args.get("num_replicas", 1)))
+    predicting = int(app_args.get("num_classifiers", 1)) if app_args.get("num_gpus") or app_args.get("split") else 0
+    return math.ceil((most + predicting) * float(app_args.get("num_cpus", 1)))
+
+
+def _absolute(bundle: str) -> str:
+    return bundle if "://" in bundle else str(Path(bundle).absolute())
+
+
+def _wait_until_ready(listening: Listening, port: int) -> None:
     """Serve reports the application running a moment before its proxy knows the route."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _answers(host, port):
+    while not _answers(listening, port):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the endpoint on {host}:{port} did not answer within {READY_TIMEOUT_S} s")
+            raise TimeoutError(f"the endpoint on port {port} did not answer within {READY_TIMEOUT_S} s")
         time.sleep(0.05)
 
 
-def _answers(host: str, port: int) -> bool:
-    with closing(HTTPConnection(host, port, timeout=5)) as connection:
+def _answers(listening: Listening, port: int) -> bool:
+    if listening.tls:
+        import ssl
+
+        # Its certificate may be of the hospital's own authority, or ask for a client's.
+        context = ssl._create_unverified_context()
+        connection: HTTPConnection = HTTPSConnection(listening.reached_at, port, timeout=5, context=context)
+    else:
+        connection = HTTPConnection(listening.reached_at, port, timeout=5)
+    with closing(connection):
         try:
-            connection.request("GET", "/healthz")
+            connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
         except (OSError, HTTPException):
             return False
@@ -124,9 +156,15 @@ def _shut_down() -> None:
             print(line)
 
 
-def _welcome(url: str, bundle: str) -> str:
-    return f"""serving {bundle}
-  page   {url}/
-  API    curl --data-binary @page.png {url}/v1/predict
-  docs   {url}/openapi.json
-Ctrl-C stops it"""
+def _welcome(endpoint: Endpoint, bundle: str, needs_key: bool) -> str:
+    key = ' -H "X-API-Key: $KEY"' if needs_key else ""
+    lines = [
+        f"serving {bundle}" + (" behind HAProxy" if haproxy_is_on() else ""),
+        f"  page   {endpoint.url}/",
+        f"  API    curl{key} --data-binary @page.png {endpoint.url}/v1/predict",
+        *([f"  gRPC   {endpoint.grpc_address}, service vizecg.v1.VizECG"] if endpoint.grpc_address else []),
+        f"  docs   {endpoint.url}/openapi.json",
+        f"  health {endpoint.url}/readyz, figures {endpoint.url}/metrics",
+        "Ctrl-C stops it",
+    ]
+    return "\n".join(lines)

@@ -59,7 +59,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "platform.calibration", "platform.reference", "platform.data", "platform.storage", "platform.errors",
         "platform.files", "platform.history", "platform.ray_session",
     },
+    "platform.drift": set(),
+    "platform.bundle_source": {
+        "platform.backends", "platform.bundle_facts", "platform.errors", "platform.storage",
+    },
+    "serve": {
+        "platform.predictor", "platform.backends", "platform.bundle", "platform.bundle_facts",
+        "platform.bundle_source", "platform.data", "platform.drift", "platform.errors", "platform.evaluate",
+        "platform.files", "platform.ray_session", "platform.reference",
+    },
     "platform.score": {
+        "platform.drift",
         "models", "platform.backends", "platform.evaluate", "platform.reference", "platform.bundle_facts",
         "platform.predictor", "platform.bundle", "platform.data", "platform.settings", "platform.listing",
         "platform.storage", "platform.errors", "platform.files", "platform.ray_session",
@@ -85,11 +95,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "platform.search", "platform.search_progress", "platform.search_table", "platform.training_display",
     },
     "platform.console": {
+        "serve",
         "platform.scoring_display",
         "platform.search", "platform.search_display", "platform.search_table", "platform.training_display",
         "platform.score", "platform.evaluate", "platform.data",
     },
-    "serve": {"platform.predictor", "platform.bundle", "platform.data", "platform.errors", "platform.ray_session"},
     "platform.demo": {
         "serve", "platform.console", "platform.search", "platform.train", "platform.score", "platform.evaluate",
         "platform.data", "platform.config", "platform.settings", "platform.errors", "platform.ray_session",
@@ -97,7 +107,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platform.verbs": {
         "serve", "platform.demo", "platform.console", "platform.scoring_display",
         "platform.search", "platform.reproduce", "platform.train", "platform.storage",
-        "platform.score", "platform.evaluate", "platform.data", "platform.config", "platform.errors",
+        "platform.score", "platform.evaluate", "platform.data", "platform.config", "platform.settings",
+        "platform.errors",
     },
     "platform.cli": {"platform.verbs", "platform.errors"},
 }  # fmt: skip

@@ -1,8 +1,8 @@
-"""Verbs that use a model: evaluate, recalibrate, serve."""
+"""Verbs that judge and adapt a model: evaluate, recalibrate."""
 
 from pathlib import Path
 
-from .app import Count, Listed, Port, app
+from .app import Count, Listed, app
 
 
 @app.command
@@ -71,23 +71,3 @@ def recalibrate(bundle: Path, labelled_pages: Path, out: Path, *, split: str = "
     for sentence in done.sentences():
         print(sentence)
     finished(f"the recalibrated model is in {done.folder}", f"vizecg serve {done.folder}")
-
-
-@app.command
-def serve(bundle: Path, *, host: str = "127.0.0.1", port: Port = 8000, replicas: Count = 1) -> None:
-    """Serve a bundle over HTTP, with a web page, until Ctrl-C.
-
-    Parameters
-    ----------
-    bundle
-        Folder of the model bundle.
-    host
-        Address to listen on.
-    port
-        0 takes a free one.
-    replicas
-        Processes that predict.
-    """
-    from ...serve.server import serve_bundle
-
-    serve_bundle(str(bundle), host=host, port=port, num_replicas=replicas)

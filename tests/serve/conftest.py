@@ -9,11 +9,14 @@ import pytest
 from vizecg.serve.server import running_endpoint
 
 MAX_BODY_BYTES = 2 << 20
+MAX_BATCH_PAGES = 8
 
 
 @pytest.fixture(scope="module")
 def endpoint(ray_cluster: None, bundle_folder: Path) -> Iterator[str]:
-    with running_endpoint(str(bundle_folder), max_body_bytes=MAX_BODY_BYTES) as url:
+    limits = {"max_body_bytes": MAX_BODY_BYTES, "max_batch_pages": MAX_BATCH_PAGES}
+    # The reference, so that answers can be compared to the last digits.
+    with running_endpoint(str(bundle_folder), backend="torch-fp32", num_threads=1, **limits) as url:
         yield url
 
 

@@ -1,5 +1,7 @@
 """The endpoint through HTTP, Serve's proxy and a replica."""
 
+import base64
+import io
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,14 +11,18 @@ import httpx
 import numpy as np
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from vizecg.platform.errors import UserError
 from vizecg.platform.predictor import Predictor
-from vizecg.serve.schemas import PredictResponse, Problem
+from vizecg.serve.problems import PROBLEMS
+from vizecg.serve.schemas import BatchResponse, PredictResponse, Problem
 from vizecg.serve.server import running_endpoint
 
 JPEG_START = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 MAX_BODY_BYTES = 2 << 20
+MAX_BATCH_PAGES = 8
 
 
 def probabilities(response: httpx.Response) -> list[float]:
@@ -60,6 +66,14 @@ def test_a_page_upside_down_is_read_and_something_else_refused(
     assert_problem(client.post("/v1/predict", content=cv2.imencode(".png", noise)[1].tobytes()), 422, "not_an_ecg")
 
 
+@pytest.mark.parametrize("page", [0, 1, 2, 3])
+def test_every_page_says_what_the_predictor_says(
+    client: httpx.Client, pages: list[bytes], predictor: Predictor, page: int
+):
+    answer = probabilities(client.post("/v1/predict", content=pages[page]))
+    np.testing.assert_allclose(answer, expected(predictor, pages[page]), atol=1e-5)
+
+
 def test_answer_says_what_was_read_and_by_what(client: httpx.Client, pages: list[bytes], predictor: Predictor):
     response = client.post("/v1/predict", content=pages[0], headers={"X-Request-ID": "visit-7"})
     answer = PredictResponse.model_validate_json(response.content)
@@ -69,8 +83,15 @@ def test_answer_says_what_was_read_and_by_what(client: httpx.Client, pages: list
     assert [label.positive for label in answer.labels] == [
         label.probability >= label.threshold for label in answer.labels
     ]
-    assert (answer.model.name, answer.model.bundle_hash) == (bundle.model.name, bundle.content_hash)
-    assert answer.timing_ms.decode > 0 and answer.timing_ms.predict > 0
+    model = answer.model
+    assert (model.name, model.architecture, model.bundle_hash) == ("default", bundle.model.name, bundle.content_hash)
+    assert (model.backend, model.canary) == ("torch-fp32", False)
+    timing = answer.timing_ms
+    assert timing.decode > 0 and timing.predict > 0 and timing.total >= timing.predict
+    assert {finding.key for finding in answer.findings} == {label.key for label in answer.labels if label.positive}
+    for finding in answer.findings:
+        assert finding.code is not None and finding.code.system == "http://snomed.info/sct"
+    assert (answer.page.width_px, answer.page.height_px, answer.page.num_pages) == (800, 600, 1)
     assert answer.request_id == response.headers["X-Request-ID"] == "visit-7"
     assert "research" in answer.notice
 
@@ -132,21 +153,122 @@ def test_a_bad_request_does_not_disturb_the_next(client: httpx.Client, pages: li
         np.testing.assert_allclose(answer, expected(predictor, page), atol=1e-5)
 
 
-def test_healthz(client: httpx.Client, predictor: Predictor):
-    health = client.get("/healthz").json()
-    assert health["status"] == "ok"
-    assert health["model"]["bundle_hash"] == predictor.bundle.content_hash
+def test_health(client: httpx.Client):
+    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 
 
-def test_openapi_describes_both_bodies_and_every_error(client: httpx.Client):
+def test_only_the_labels_asked_for(client: httpx.Client, pages: list[bytes], predictor: Predictor):
+    answer = client.post("/v1/predict?labels=SB,AF", content=pages[0]).json()
+    keys = predictor.bundle.label_space.keys
+    assert [label["key"] for label in answer["labels"]] == sorted(("SB", "AF"), key=keys.index)
+    assert_problem(client.post("/v1/predict?labels=XYZ", content=pages[0]), 404, "no_such_label")
+    assert_problem(client.post("/v1/predict?model=other", content=pages[0]), 404, "no_such_model")
+    assert_problem(client.post("/v1/predict?page=2", content=pages[0]), 404, "no_such_page")
+
+
+def picture_of(base64_png: str) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(base64.b64decode(base64_png), np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def test_an_explanation_tints_the_page_that_the_model_saw(
+    client: httpx.Client, pages: list[bytes], predictor: Predictor
+):
+    answer = client.post("/v1/predict?explain=top,AF&page_image=true", content=pages[1]).json()
+    seen = predictor.read(pages[1]).pixels.transpose(1, 2, 0)
+    assert (picture_of(answer["page_image"]["image"]) == seen).all()
+    top = max(answer["labels"], key=lambda label: label["probability"])["key"]
+    assert [each["key"] for each in answer["explanations"]] == list(dict.fromkeys([top, "AF"]))
+    for each in answer["explanations"]:
+        tinted = picture_of(each["image"])
+        assert tinted.shape == seen.shape and (tinted <= seen).all()
+
+
+def test_a_batch_reads_every_page_of_every_file(client: httpx.Client, pages: list[bytes], predictor: Predictor):
+    document = io.BytesIO()
+    first, *others = [Image.open(io.BytesIO(page)).convert("RGB") for page in pages[:3]]
+    first.save(document, "PDF", save_all=True, append_images=others, resolution=100)
+    files = [
+        ("images", ("one.png", pages[0], "image/png")),
+        ("images", ("letter.txt", b"Dear colleague", "text/plain")),
+        ("images", ("three.pdf", document.getvalue(), "application/pdf")),
+    ]
+    answer = BatchResponse.model_validate_json(client.post("/v1/predict:batch", files=files).content)
+    assert [(item.index, item.page, item.status) for item in answer.items] == [
+        (0, 1, 200), (1, 1, 415), (2, 1, 200), (2, 2, 200), (2, 3, 200),
+    ]  # fmt: skip
+    assert (answer.num_read, answer.num_refused) == (4, 1)
+    assert [item.file_name for item in answer.items] == ["one.png", "letter.txt", *3 * ["three.pdf"]]
+    first_item, refused = answer.items[0], answer.items[1]
+    assert first_item.result is not None and refused.problem is not None
+    np.testing.assert_allclose(
+        [label.probability for label in first_item.result.labels], expected(predictor, pages[0]), atol=1e-5
+    )
+    assert refused.problem.code == "not_an_image"
+    whole = client.post("/v1/predict:batch", content=document.getvalue()).json()
+    assert [item["result"]["page"]["number"] for item in whole["items"]] == [1, 2, 3]
+
+
+def test_a_batch_of_too_many_pages_is_refused(client: httpx.Client, pages: list[bytes]):
+    small = [("images", (f"{n}.png", pages[0][:100])) for n in range(MAX_BATCH_PAGES)]
+    assert client.post("/v1/predict:batch", files=small).json()["num_refused"] == MAX_BATCH_PAGES
+    response = client.post("/v1/predict:batch", files=[*small, ("images", ("more.png", b"x"))])
+    assert_problem(response, 400, "bad_multipart")
+
+
+@pytest.mark.parametrize(
+    ("accept", "query", "start"),
+    [
+        ("application/pdf", "", b"%PDF"),
+        ("application/dicom", "", bytes(128) + b"DICM"),
+        ("application/dicom", "?report=pdf", bytes(128) + b"DICM"),
+    ],
+)
+def test_an_answer_as_a_document(client: httpx.Client, pages: list[bytes], accept: str, query: str, start: bytes):
+    response = client.post(f"/v1/predict{query}", content=pages[0], headers={"Accept": accept})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == accept
+    assert response.content.startswith(start)
+
+
+def test_models_and_their_cards(client: httpx.Client, predictor: Predictor):
+    (model,) = client.get("/v1/models").json()["models"]
+    assert (model["name"], model["bundle_hash"]) == ("default", predictor.bundle.content_hash)
+    card = client.get("/v1/models/default").json()
+    assert [label["key"] for label in card["labels"]] == list(predictor.bundle.label_space.keys)
+    assert card["card"].startswith("# ")
+    assert_problem(client.get("/v1/models/nobody"), 404, "no_such_model")
+
+
+def test_metrics_count_what_was_asked(client: httpx.Client, pages: list[bytes]):
+    def requests(status: str) -> float:
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for sample in family.samples
+            if sample.name == "vizecg_serve_requests_total"
+            and sample.labels["route"] == "/v1/predict" and sample.labels["status"] == status
+        )  # fmt: skip
+
+    before = requests("200"), requests("415")
+    for page in pages:
+        client.post("/v1/predict", content=page)
+    client.post("/v1/predict", content=b"no page")
+    assert (requests("200"), requests("415")) == (before[0] + len(pages), before[1] + 1)
+
+
+def test_openapi_describes_bodies_keys_and_every_error(client: httpx.Client):
     document = client.get("/openapi.json").json()
     OpenAPIV31SpecValidator(document).validate()
-    assert set(document["paths"]) == {"/v1/predict", "/healthz"}
+    assert set(document["paths"]) == {
+        "/v1/predict", "/v1/predict:batch", "/v1/models", "/v1/models/{name}", "/healthz", "/readyz", "/metrics",
+    }  # fmt: skip
     predict = document["paths"]["/v1/predict"]["post"]
-    assert {"image/png", "image/jpeg", "multipart/form-data"} <= set(predict["requestBody"]["content"])
-    assert set(predict["responses"]) == {"200", "400", "413", "415", "422", "500", "503"}
+    assert {"image/png", "application/dicom", "multipart/form-data"} <= set(predict["requestBody"]["content"])
+    assert set(predict["responses"]) == {"200", *map(str, PROBLEMS)}
+    assert {"bearer": []} in predict["security"]
     for status, response in predict["responses"].items():
-        assert list(response["content"]) == ["application/json" if status == "200" else "application/problem+json"]
+        assert ("application/problem+json" in response["content"]) == (status != "200")
+    assert set(document["components"]["schemas"]) >= {"PredictResponse", "BatchResponse", "ModelCard", "Problem"}
 
 
 @pytest.mark.parametrize(
@@ -174,3 +296,16 @@ def test_it_listens_on_loopback_alone(endpoint: str):
         address = probe.getsockname()[0]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://{address}:{port}/healthz")
+
+
+def test_real_prints_get_an_answer_or_a_clear_refusal(client: httpx.Client, real_prints: list[Path]):
+    read = 0
+    for file in real_prints:
+        response = client.post("/v1/predict", content=file.read_bytes())
+        if response.status_code == 200:
+            read += 1
+            assert PredictResponse.model_validate_json(response.content).page.ecg_score
+        else:
+            assert response.status_code in (413, 422), response.text
+            assert Problem.model_validate_json(response.content).detail.endswith(".")
+    assert read >= 0.9 * len(real_prints)

@@ -15,7 +15,12 @@ import ray
 from vizecg.platform.errors import UserError
 from vizecg.serve.server import running_endpoint
 
-COMMAND = "import sys; from vizecg.serve.server import serve_bundle; serve_bundle(sys.argv[1], port=0)"
+COMMAND = """
+import sys
+from vizecg.serve.listening import Listening
+from vizecg.serve.server import serve_bundle
+serve_bundle(sys.argv[1], Listening(port=0))
+"""
 
 
 def test_a_taken_port_is_one_sentence(bundle_folder: Path):
@@ -41,7 +46,7 @@ def test_the_command_says_where_it_listens_and_ends_on_sigterm(
         [sys.executable, "-c", COMMAND, str(bundle_folder)], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         (url,) = re.findall(r"page +(http://127\.0\.0\.1:\d+)/", "".join(lines))
         assert httpx.post(f"{url}/v1/predict", content=pages[0], timeout=30).status_code == 200
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,148 @@
+"""Where `vizecg serve` listens, what lies in front of it, and who may come without a key: this machine alone."""
+
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..platform.errors import UserError
+from .access import HAPROXY
+
+_WILDCARD = "0.0.0.0"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Free when they were looked at."""
+
+    http: int
+    grpc: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listening:
+    """Addresses, ports and certificates."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes a free one."""
+    grpc_port: int | None = None
+    """None leaves gRPC out, 0 takes a free port. Serve opens it on every address."""
+    haproxy: bool = False
+    """HAProxy in front, in C, in place of Ray's own proxy in Python: a request costs 2 ms where it was 9."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_authority: Path | None = None
+    """Clients must bring a certificate of this authority."""
+
+    @property
+    def tls(self) -> bool:
+        return self.tls_certificate is not None
+
+    @property
+    def reached_at(self) -> str:
+        """From this machine."""
+        return "127.0.0.1" if self.host == _WILDCARD else self.host
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine can reach it."""
+        return self.haproxy or self.grpc_port is not None or not _is_loopback(self.host)
+
+    def check(self, *, has_keys: bool) -> None:
+        """Raises UserError for what does not go together."""
+        if self.is_open and not has_keys:
+            why = "with HAProxy" if self.haproxy else "with gRPC" if self.grpc_port is not None else f"on {self.host}"
+            raise UserError(
+                f"{why} the endpoint is open to other machines, so it needs API keys: "
+                "`vizecg keys add keys.json NAME`, then --keys keys.json"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise UserError("TLS needs both --tls-certificate and --tls-key")
+        if self.haproxy and self.tls:
+            raise UserError("Ray's HAProxy speaks no TLS; leave out --haproxy, or let a gateway in front speak it")
+        for file in (self.tls_certificate, self.tls_key, self.tls_client_authority):
+            if file is not None and not file.is_file():
+                raise UserError(f"{file}: no such file")
+
+    def http_options(self, port: int) -> dict[str, Any]:
+        """For `serve.start`."""
+        options: dict[str, Any] = {"host": _WILDCARD if self.haproxy else self.host, "port": port}
+        names = {
+            "ssl_certfile": self.tls_certificate, "ssl_keyfile": self.tls_key, "ssl_ca_certs": self.tls_client_authority
+        }  # fmt: skip
+        return options | {name: str(file.absolute()) for name, file in names.items() if file is not None}
+
+    @contextmanager
+    def claimed(self) -> Iterator[Ports]:
+        """Ports that were free, and the surroundings of HAProxy; before Ray is started, whose processes inherit them.
+
+        Raises:
+            UserError: a port is taken.
+        """
+        with ExitStack() as stack:
+            host = _WILDCARD if self.haproxy else self.host
+            ports = Ports(
+                claim_port(host, self.port, "--port"),
+                claim_port(_WILDCARD, self.grpc_port, "--grpc-port") if self.grpc_port is not None else None,
+            )
+            if self.haproxy:
+                stack.enter_context(_haproxy())
+            yield ports
+
+
+@contextmanager
+def _haproxy() -> Iterator[None]:
+    """Ray keeps HAProxy's files in one folder of /tmp that all would share, its socket writable by everybody.
+
+    Short names, wherever TMPDIR is: the id of the node comes below, and the path of a socket has 97 characters at most.
+    """
+    with tempfile.TemporaryDirectory(prefix="vz-", dir="/tmp") as folder:
+        settings = {
+            HAPROXY: "1",
+            # On the replica's own loop: faster, and a gRPC stream is read no faster than it is answered.
+            "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # On a busy machine HAProxy takes more than 5.
+            "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(claim_port(_WILDCARD, 0)),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(claim_port(_WILDCARD, 0)),
+        }
+        before = {name: os.environ.get(name) for name in settings}
+        os.environ |= {name: os.environ.get(name) or value for name, value in settings.items()}
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+
+
+def claim_port(host: str, port: int, option: str = "") -> int:
+    """The port, or a free one for 0; UserError where it is taken."""
+    with closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        # As Serve binds it: a port that lingers from the last run is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another with {option}, 0 takes a free one"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

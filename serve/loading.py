@@ -1,0 +1,74 @@
+"""A bundle ready to answer: predicting in this process, or by classifiers in processes of their own.
+
+Shapes: B pages, K labels, H x W pixels.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..platform.backends.cache import compile_cached
+from ..platform.bundle_facts import Bundle, read_values
+from ..platform.bundle_source import local_bundle
+from ..platform.predictor import PagePredictor
+from .batcher import Batcher, Pages, Predicted
+from .models import ServedModel
+from .observe.metrics import ReplicaMetrics
+from .settings import AppArgs
+
+
+class LocalModels:
+    """Loads bundles that predict here. All share one thread, on which the backend's own threads compute."""
+
+    def __init__(self, args: AppArgs, metrics: ReplicaMetrics):
+        self._args, self._metrics = args, metrics
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="predict")
+
+    def load(self, name: str, location: str, *, is_canary: bool = False) -> ServedModel:
+        """Ready, its first prediction made; raises UserError where there is no bundle that can be served."""
+        started = time.perf_counter()
+        folder = local_bundle(location)
+        device = "cuda" if self._args.num_gpus else "cpu"
+        bundle, compiled = compile_cached(folder, self._args.backend, device)
+        num_threads = self._args.num_threads or max(1, round(self._args.num_cpus))
+        predictor = PagePredictor(bundle, compiled.load(num_threads, device), compiled.name)
+        batcher = Batcher(
+            predictor.predict_pages, self._args.max_batch_size, self._executor,
+            on_batch=lambda pages: self._metrics.observe_batch(pages, name),
+        )  # fmt: skip
+        # The first prediction sets up buffers and takes several times as long.
+        self._executor.submit(predictor.predict_pages, blank_pages(bundle, 1)).result()
+        model = ServedModel(name, folder, bundle, compiled.name, batcher, is_canary)
+        self._metrics.watch(batcher)
+        self._metrics.model_loaded(model.info, time.perf_counter() - started, model)
+        return model
+
+
+class RemoteModels:
+    """Bundles that classifiers predict with: here are their facts alone."""
+
+    def __init__(self, classifier: Any, metrics: ReplicaMetrics):
+        """`classifier` is a handle of the deployment of that name."""
+        self._classifier, self._metrics = classifier, metrics
+
+    def load(self, name: str, location: str, *, is_canary: bool = False) -> ServedModel:
+        """Once a classifier has it, too; raises UserError where there is no bundle that can be served."""
+        started = time.perf_counter()
+        folder = local_bundle(location)
+        bundle = read_values(Path(folder))[1]
+        backend = self._classifier.load.remote(name, location).result()
+
+        async def predict(page: Pages) -> Predicted:
+            return await self._classifier.predict.remote(name, location, page)
+
+        model = ServedModel(name, folder, bundle, backend, predict, is_canary)
+        self._metrics.model_loaded(model.info, time.perf_counter() - started, model)
+        return model
+
+
+def blank_pages(bundle: Bundle, num_pages: int) -> Pages:
+    """White pages (B, 3, H, W) of the size that the model reads."""
+    return np.full((num_pages, 3, bundle.page.height_px, bundle.page.width_px), 255, np.uint8)
