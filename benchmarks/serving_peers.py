@@ -77,7 +77,7 @@ def start_peer(
 
 @contextmanager
 def running_peer(name: str, bundle: Path | str, cores: int, *, port: int = 8100) -> Iterator[str]:
-    """The address of a peer that uses so many cores, in the fastest way of those tried.
+    """The address of a peer that uses so many cores, as serving.py compares it.
 
     LitServe: a process on every core, each decoding and predicting. BentoML: one that decodes on threads and one that
     predicts, because its services are processes of their own already.

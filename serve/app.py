@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
@@ -128,9 +129,9 @@ class PageReader(GrpcService):
         keys = KeyRing(args.keys_file, on_error=_log().error) if args.keys_file else None
         self._access = Access(keys)
         self._models = RemoteModels(classifier, self._metrics) if classifier else LocalModels(args, self._metrics)
-        self._shelf = ModelShelf(
-            self._models.load(DEFAULT_MODEL, args.bundle), args.models, self._other_loader(), self._load_canary
-        )
+        with ThreadPoolExecutor(1) as pool:  # On Serve's event loop no answer of a classifier can be waited for.
+            default = pool.submit(self._models.load, DEFAULT_MODEL, args.bundle).result()
+        self._shelf = ModelShelf(default, args.models, self._other_loader(), self._load_canary)
         self._pusher = _Pusher(hub, self._metrics, self._shared_by if keys else None)
         self._keys = keys
         self._configured = False
@@ -190,7 +191,9 @@ def build(args: AppArgs) -> Application:
     replicas: dict[str, Any] = (
         {"num_replicas": args.num_replicas} if args.autoscaling is None else {"autoscaling_config": args.autoscaling}
     )
-    classifiers = [_classifier(args, hub)] if args.num_gpus or args.split else []
+    # What changes live must not be in the arguments: Serve restarts replicas whose arguments change.
+    fixed = args.model_copy(update={"live": LiveSettings()})
+    classifiers = [_classifier(fixed, hub)] if args.num_gpus or args.split else []
     return PageReader.options(  # pyrefly: ignore[missing-attribute]
         **replicas,
         # Serve answers what exceeds its own limit in plain text. It may hand over more than a replica takes, so that
@@ -200,7 +203,7 @@ def build(args: AppArgs) -> Application:
         backpressure_config=BackpressureConfig(retry_after_s=1),
         ray_actor_options={"num_cpus": args.num_cpus},
         user_config=args.live.model_dump(),
-    ).bind(args, hub, *classifiers)
+    ).bind(fixed, hub, *classifiers)
 
 
 def _classifier(args: AppArgs, hub: Any) -> Any:

@@ -14,10 +14,8 @@ import torch
 from vizecg.models.registry import build_model
 from vizecg.platform.bundle import read_facts, save_bundle
 from vizecg.platform.predictor import Predictor
-from vizecg.serve.app import build
-from vizecg.serve.listening import Listening
-from vizecg.serve.server import APPLICATION, running_application
-from vizecg.serve.settings import AppArgs, LiveSettings
+from vizecg.serve.app import DEPLOYMENT
+from vizecg.serve.listening import claim_port
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +39,35 @@ def arguments(bundle_folder: Path, second_folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def client(ray_cluster: None, arguments: dict[str, Any]) -> Iterator[httpx.Client]:
-    args = {key: value for key, value in arguments.items() if key != "bundle"}
-    with (
-        running_application(arguments["bundle"], Listening(port=0), **args) as endpoint,
-        httpx.Client(base_url=endpoint.url, timeout=60) as client,
-    ):
-        yield client
-
-
-def configure(arguments: dict[str, Any], **live: Any) -> None:
+    """Of an application deployed as a file would: only so Serve tells what restarts replicas from what does not."""
     from ray import serve
 
-    serve.run(build(AppArgs(**arguments, live=LiveSettings.model_validate(live))), name=APPLICATION)
+    port = claim_port("127.0.0.1", 0)
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    try:
+        deploy(arguments)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        serve.shutdown()
+
+
+def deploy(arguments: dict[str, Any], **live: Any) -> None:
+    """What `serve deploy` does with a file of these arguments and this `user_config`."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    reader = {"name": DEPLOYMENT, "user_config": live}
+    application = {
+        "name": "vizecg", "route_prefix": "/", "import_path": "vizecg.serve.app:build", "args": arguments,
+        "deployments": [reader],
+    }  # fmt: skip
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+    deadline = time.monotonic() + 180
+    while (found := serve.status().applications["vizecg"]).status != "RUNNING":
+        assert time.monotonic() < deadline and found.status != "DEPLOY_FAILED", found.message
+        time.sleep(0.2)
 
 
 def readers() -> set[int]:
@@ -95,14 +110,13 @@ def test_thresholds_and_a_canary_change_without_a_restart(
 
     before = readers()
     assert before
-    configure(arguments, thresholds={"default": {"AF": 0.0123}})
+    deploy(arguments, thresholds={"default": {"AF": 0.0123}})
     answer = ask(client, pages[0], until=lambda answer: threshold(answer) == 0.0123)
     assert next(label["positive"] for label in answer["labels"] if label["key"] == "AF")
-    configure(arguments, canary={"bundle": str(second_folder), "share": 1.0})
+    deploy(arguments, canary={"bundle": str(second_folder), "share": 1.0})
     answer = ask(client, pages[1], until=lambda answer: answer["model"]["canary"])
     assert_says_what(second_folder, pages[1], answer)
-    assert threshold(answer) == read_facts(second_folder).thresholds[answer["labels"].index(answer["labels"][3])]
-    configure(arguments)
+    deploy(arguments)
     assert_says_what(bundle_folder, pages[1], ask(client, pages[1], until=lambda answer: not answer["model"]["canary"]))
     assert readers() == before
 
@@ -111,7 +125,7 @@ def test_a_mistake_in_live_settings_leaves_those_before_in_force(
     client: httpx.Client, pages: list[bytes], arguments: dict[str, Any]
 ):
     before = readers()
-    configure(arguments, thresholds={"default": {"NOTHING": 0.5}})
+    deploy(arguments, thresholds={"default": {"NOTHING": 0.5}})
     deadline = time.monotonic() + 30
     while "vizecg_serve_settings_refused_total 1.0" not in client.get("/metrics").text:
         assert time.monotonic() < deadline
