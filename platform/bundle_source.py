@@ -1,5 +1,6 @@
 """A bundle wherever it lies: a folder of this machine, or a URI of which a copy is kept on this machine's disk."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from .backends.cache import cache_folder
-from .bundle_facts import FACTS, read_values
+from .bundle_facts import FACTS, hash_of, read_values
 from .errors import UserError
 from .storage import filesystem_of, is_local, shown
 
@@ -29,11 +30,14 @@ def local_bundle(location: Path | str) -> Path:
     fetched = Path(tempfile.mkdtemp(prefix=".", dir=place))
     try:
         _fetch(filesystem, f"{root}/{FACTS}", fetched / FACTS, location)
-        bundle = read_values(fetched)[1]
-        kept = place / bundle.content_hash
+        facts, bundle = read_values(fetched)
+        kept = place / hashlib.sha256(bundle.content_hash.encode()).hexdigest()
         if not kept.is_dir():
             for name in _FILES:
                 _fetch(filesystem, f"{root}/{name}", fetched / name, location)
+            # It may be uploaded anew at this moment: nothing is kept that does not belong together.
+            if hash_of(facts, (fetched / _FILES[0]).read_bytes()) != bundle.content_hash:
+                raise UserError(f"{shown(location)}: the bundle is damaged, or is being written; try again later")
             try:
                 os.replace(fetched, kept)
             except OSError:

@@ -35,7 +35,9 @@ class Access:
         """The name of the key, None where none is needed; `headers` by names in lower case. Raises Refused."""
         if self._keys is not None:
             return self._keys.admit(_secret(headers)).name
-        if client is None or not _is_loopback(client):
+        # A proxy in front would make everybody look like this machine, and what it says of others could be anybody's.
+        forwarded = any(name in headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
+        if forwarded or client is None or not _is_loopback(client):
             text = "Without API keys this endpoint answers only its own machine; `vizecg keys` makes some."
             raise Refused(401, "unauthorized", text)
         return None

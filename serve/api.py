@@ -10,10 +10,11 @@ GET  /                    a page for people
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -31,16 +32,23 @@ from .schemas import BatchResponse, Health, ModelCard, ModelList, PredictRespons
 from .service import PageService
 from .settings import DEFAULT_MODEL, AppArgs
 
+Body = TypeVar("Body")
+
 PAGE_FOLDER = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 MAX_FILES = 64
+UPLOAD_S = 30.0
+"""Longest time in which a body must arrive: a place is taken meanwhile."""
+_OPEN = ("/healthz", "/readyz", "/openapi.json")
+"""What needs no key, beside the web page."""
 
 
 def create_api(service: PageService, args: AppArgs, authorize: Authorize, watch: Watch = unwatched) -> FastAPI:
     """The routes over `service`; `watch` is put around every request."""
     api = FastAPI(title="VizECG", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    api.add_middleware(Guard, authorize=authorize, needs_key=_needs_key, watch=watch)
+    is_open = frozenset({*_OPEN, *_page_files()})
+    api.add_middleware(Guard, authorize=authorize, is_open=is_open, watch=watch)
     _handle_errors(api)
     _add_page(api)
     places = asyncio.Semaphore(args.max_ongoing_requests)
@@ -52,8 +60,10 @@ def create_api(service: PageService, args: AppArgs, authorize: Authorize, watch:
     return api
 
 
-def _needs_key(path: str) -> bool:
-    return path.startswith("/v1/") or path == "/metrics"
+def _page_files() -> dict[str, Path]:
+    """By the path under which they are served."""
+    files = [file for file in sorted(PAGE_FOLDER.iterdir()) if file.suffix in _MEDIA_TYPES]
+    return {"/" if file.name == "index.html" else f"/{file.name}": file for file in files}
 
 
 def _options(
@@ -97,14 +107,12 @@ def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: asyn
         With `Accept: application/pdf` or `application/dicom` the answer is a report instead of JSON.
         """
         kind = wanted_report(request.headers.get("accept"), report)
-        options = replace(options, page=page, **(kind.needs if kind else {}))
+        options = replace(options, page=page) if kind is None else kind.completed(replace(options, page=page))
         async with _place(places, args):
-            data = await read_image(request, args.max_body_bytes)
+            data = await _received(read_image(request, args.max_body_bytes))
             answer = await service.predict(data, options, request.state.request_id)
-        _note(request, [answer])
-        if kind is not None:
-            return await report_of(kind, answer, data)
-        return _json(answer)
+            _note(request, [answer])
+            return _json(answer) if kind is None else await report_of(kind, answer, data)
 
 
 def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: asyncio.Semaphore) -> None:
@@ -117,7 +125,7 @@ def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: asynci
     async def predict_batch(request: Request, options: Options) -> Response:
         """Read many pages; each has its own status, and what is wrong with one of them stops no other."""
         async with _place(places, args):
-            files = await read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages))
+            files = await _received(read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages)))
             items = [item async for item in service.predict_files(files, options, request.state.request_id)]
         read = [item.result for item in items if item.result is not None]
         _note(request, read)
@@ -162,6 +170,16 @@ def _text_response() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
+async def _received(body: Awaitable[Body]) -> Body:
+    """A body that arrives in time; raises Refused for one that does not."""
+    try:
+        async with asyncio.timeout(UPLOAD_S):
+            return await body
+    except TimeoutError:
+        text = f"The body did not arrive within {UPLOAD_S:g} s."
+        raise Refused(400, "incomplete_body", text) from None
+
+
 class _place:
     """One of the places of a replica for as long as a request is in work; Refused where all are taken."""
 
@@ -197,9 +215,8 @@ def _add_page(api: FastAPI) -> None:
 
         api.add_route(path, send, methods=["GET", "HEAD"])
 
-    for file in sorted(PAGE_FOLDER.iterdir()):
-        if file.suffix in _MEDIA_TYPES:
-            add("/" if file.name == "index.html" else f"/{file.name}", file.read_bytes(), _MEDIA_TYPES[file.suffix])
+    for path, file in _page_files().items():
+        add(path, file.read_bytes(), _MEDIA_TYPES[file.suffix])
 
 
 def _handle_errors(api: FastAPI) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
+from ..platform.errors import UserError
 from .access import Access, require_keys
 from .api import create_api
 from .batcher import Pages, Predicted
@@ -47,10 +49,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._hub = MetricsHub()
+        self._accepted: dict[str, Any] | None = None
 
     def push(self, deployment: str, replica_id: str, snapshot: bytes) -> int:
         """Take what a replica has counted so far; how many replicas its deployment has now."""
         return self._hub.push(replica_id, snapshot, deployment)
+
+    def accept(self, live_settings: dict[str, Any]) -> None:
+        """Remember what replicas have in force, for those that start while `user_config` holds a mistake."""
+        self._accepted = live_settings
+
+    def accepted(self) -> dict[str, Any] | None:
+        """None before the first."""
+        return self._accepted
 
     def collect(self) -> bytes:
         """In Prometheus' text format."""
@@ -97,24 +108,30 @@ class Classifier:
     def __init__(self, args: AppArgs, hub: Any):
         self._metrics = ReplicaMetrics()
         self._models = LocalModels(args, self._metrics)
-        self._loaded: dict[str, ServedModel] = {}
+        self._room = args.models_in_memory + 2  # The default model and one on trial, beside.
+        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()
         self._loading = asyncio.Lock()
         self._pusher = _Pusher(hub, self._metrics)
 
-    async def load(self, name: str, location: str) -> str:
-        """The backend that predicts with the bundle there."""
-        return (await self._model(name, location)).backend
+    async def load(self, name: str, location: str, bundle_hash: str) -> str:
+        """The backend that predicts with the bundle of that hash; UserError where another one lies there now."""
+        return (await self._model(name, location, bundle_hash)).backend
 
-    async def predict(self, name: str, location: str, page: Pages) -> Predicted:
+    async def predict(self, name: str, location: str, bundle_hash: str, page: Pages) -> Predicted:
         """A page (3, H, W); those that arrive together are predicted together."""
-        return await (await self._model(name, location)).predict(page)
+        return await (await self._model(name, location, bundle_hash)).predict(page)
 
-    async def _model(self, name: str, location: str) -> ServedModel:
-        if location not in self._loaded:
-            async with self._loading:
-                if location not in self._loaded:
-                    self._loaded[location] = await asyncio.to_thread(self._models.load, name, location)
-        return self._loaded[location]
+    async def _model(self, name: str, location: str, bundle_hash: str) -> ServedModel:
+        async with self._loading:
+            if bundle_hash not in self._loaded:
+                model = await asyncio.to_thread(self._models.load, name, location)
+                if model.bundle.content_hash != bundle_hash:
+                    raise UserError(f"{location}: the bundle has changed since it was deployed; deploy it anew")
+                self._loaded[bundle_hash] = model
+                if len(self._loaded) > self._room:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(bundle_hash)
+            return self._loaded[bundle_hash]
 
 
 @serve.deployment(name=DEPLOYMENT)
@@ -134,7 +151,7 @@ class PageReader(GrpcService):
         self._shelf = ModelShelf(default, args.models, self._other_loader(), self._load_canary)
         self._pusher = _Pusher(hub, self._metrics, self._shared_by if keys else None)
         self._keys = keys
-        self._configured = False
+        self._hub, self._configured, self._wanted = hub, False, LiveSettings()
         tracer = Tracer.from_environment(replica=serve.get_replica_context().replica_tag)
         self._watch = RequestWatch(self._metrics, tracer)
         self._replica = PageReplica(args, self._shelf, self._metrics, self._pusher.collect, tracer)
@@ -147,18 +164,39 @@ class PageReader(GrpcService):
     async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
         """Thresholds and the bundle on trial, changed while requests are answered.
 
-        A mistake fails the application's first start; later the settings before it stay in force, since an endpoint
-        that answers as before is better than none.
+        A mistake fails the application's first start. Later, and in replicas that start later, the settings before it
+        stay in force, since an endpoint that answers as before is better than none.
         """
         try:
             settings = LiveSettings.of(user_config)
-            await asyncio.to_thread(self._shelf.configure, settings)
+            # Serve sends a replica nothing while this runs, so a new bundle is loaded afterwards.
+            self._shelf.configure(settings.model_copy(update={"canary": None}))
         except ValueError as error:
-            if not self._configured:
+            before = None if self._configured else await self._hub.accepted.remote()
+            if not self._configured and before is None:
                 raise
-            self._metrics.settings_refused()
-            _log().error("user_config was not taken, the one before stays in force: %s", error)
-        self._configured = True
+            self._refuse_settings(error)
+            if before is None:
+                return
+            settings = LiveSettings.of(before)
+            self._shelf.configure(settings.model_copy(update={"canary": None}))
+        self._configured, self._wanted = True, settings
+        await self._hub.accept.remote(settings.model_dump())
+        if settings.canary is not None:
+            self._loading = asyncio.create_task(self._load_canary_later())
+
+    async def _load_canary_later(self) -> None:
+        tried: LiveSettings | None = None
+        while tried is not self._wanted:  # Changed again while it was loaded.
+            tried = self._wanted
+            try:
+                await asyncio.to_thread(self._shelf.configure, tried)
+            except Exception as error:  # Storage, backend and Ray each fail in ways of their own.
+                self._refuse_settings(error)
+
+    def _refuse_settings(self, error: Exception) -> None:
+        self._metrics.settings_refused()
+        _log().error("user_config was not taken, what was in force before stays: %s", error)
 
     def check_health(self) -> None:
         """Called by Serve; a replica that raises is replaced."""

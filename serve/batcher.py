@@ -72,17 +72,19 @@ class Batcher:
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         started = time.perf_counter()
-        pages = np.stack([each.page for each in batch])
         try:
+            pages = np.stack([each.page for each in batch])
             probabilities = await asyncio.get_running_loop().run_in_executor(self._executor, self._predict, pages)
+            seconds = time.perf_counter() - started
+            self._on_batch(len(batch))
+            answers = [Predicted(row, len(batch), seconds) for row in probabilities]
+            assert len(answers) == len(batch), "a row of probabilities for every page"
         except Exception as error:
             # Every page of the batch fails with it, and the next batch is tried all the same.
             for each in batch:
                 if not each.answer.done():
                     each.answer.set_exception(error)
             return
-        seconds = time.perf_counter() - started
-        self._on_batch(len(batch))
-        for each, row in zip(batch, probabilities, strict=True):
+        for each, answer in zip(batch, answers, strict=True):
             if not each.answer.done():
-                each.answer.set_result(Predicted(row, len(batch), seconds))
+                each.answer.set_result(answer)

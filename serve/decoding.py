@@ -47,12 +47,15 @@ class Decoders:
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
         self._num_threads, self._max_s, self._max_bytes, self._max_pixels = num_threads, max_s, max_bytes, max_pixels
-        self._overdue = 0
+        self._begun_at: dict[object, float] = {}
+        """Of what threads have in hand; changed by them."""
 
     @property
     def is_stuck(self) -> bool:
-        """Every thread is busy with something that should have been done long ago."""
-        return self._overdue >= self._num_threads
+        """Every thread is busy with something that should have been done long ago, whoever still waits for it."""
+        now = time.monotonic()
+        overdue = [begun for begun in [*self._begun_at.values()] if now - begun > self._max_s]
+        return len(overdue) >= self._num_threads
 
     async def read(self, data: bytes, number: int, spec: PageSpec, reading: Reading) -> DecodedPage:
         """Page `number`, from 1, of a picture, PDF or DICOM file.
@@ -87,23 +90,25 @@ class Decoders:
         def timed() -> Result:
             # The clock of a page runs from when a thread takes it up: waiting is the queue's affair, not the page's.
             loop.call_soon_threadsafe(lambda: begun.done() or begun.set_result(None))
-            return work()
+            self._begun_at[begun] = time.monotonic()
+            try:
+                return work()
+            finally:
+                del self._begun_at[begun]
 
         done = loop.run_in_executor(self._pool, timed)
         done.add_done_callback(_hear)
         try:
             await asyncio.wait((begun, done), return_when=asyncio.FIRST_COMPLETED)
             return await asyncio.wait_for(asyncio.shield(done), self._max_s)
+        except asyncio.CancelledError:
+            done.cancel()  # Where no thread has taken it up, none will.
+            raise
         except TimeoutError:
-            self._overdue += 1
-            done.add_done_callback(self._ended_late)
             text = f"The page takes longer than {self._max_s:g} s to decode; save it as a plain picture."
             raise Refused(422, "too_slow", text) from None
         except PageError as error:
             raise refusal_of(error) from None
-
-    def _ended_late(self, _: object) -> None:
-        self._overdue -= 1
 
 
 def _hear(done: "asyncio.Future[Result]") -> None:

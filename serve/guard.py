@@ -1,5 +1,6 @@
 """Around every request: an id, the API key, security headers, a line in the log, and an answer where code fails."""
 
+import asyncio
 import logging
 import re
 import time
@@ -70,8 +71,8 @@ def unwatched(exchange: Exchange, traceparent: str | None) -> AbstractContextMan
 class Guard:
     """ASGI middleware. Plain ASGI, because Starlette's BaseHTTPMiddleware hides a client that goes away."""
 
-    def __init__(self, app: ASGIApp, authorize: Authorize, needs_key: Callable[[str], bool], watch: Watch):
-        self._app, self._authorize, self._needs_key, self._watch = app, authorize, needs_key, watch
+    def __init__(self, app: ASGIApp, authorize: Authorize, is_open: frozenset[str], watch: Watch):
+        self._app, self._authorize, self._is_open, self._watch = app, authorize, is_open, watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,13 +101,18 @@ class Guard:
             return message
 
         try:
-            if self._needs_key(scope["path"]):
+            # As routes see it: Serve leaves the application's own prefix in the path.
+            if get_route_path(scope) not in self._is_open:
                 client = scope.get("client")
                 exchange.key = self._authorize(headers, client[0] if client else None)
             await self._app(scope, receive_counted, send_guarded)
         except Refused as refused:
             exchange.code = refused.code
             await problem_response(refused, exchange.request_id)(scope, receive, send_guarded)
+        except asyncio.CancelledError:
+            if not started:  # The client has gone, or Serve's time was up.
+                exchange.status, exchange.code = 499, "cancelled"
+            raise
         except Exception:
             logging.getLogger("ray.serve").exception("request %s failed", exchange.request_id)
             exchange.code = "internal_error"
@@ -115,6 +121,12 @@ class Guard:
             await problem_response(internal_error(), exchange.request_id)(scope, receive, send_guarded)
         finally:
             exchange.route = exchange.route or getattr(scope.get("route"), "path", "")
+
+
+def get_route_path(scope: Scope) -> str:
+    """The path below the root at which the application is mounted."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def request_id_of(given: str | None) -> str:

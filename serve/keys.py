@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from ..platform.errors import UserError
 from ..platform.files import write_atomically
@@ -33,8 +33,8 @@ class ApiKey(BaseModel):
     name: str = Field(pattern=r"^[\w.-]{1,64}$")
     """Of whoever uses it; appears in logs and metrics."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    created: datetime
-    expires: datetime | None = None
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
     requests_per_minute: int | None = Field(None, ge=1)
     """None sets no limit."""
 
@@ -58,6 +58,8 @@ def read_keys(path: Path | str) -> KeyFile:
         raise UserError(
             f"{path}: no file of API keys ({error.strerror}); `vizecg keys add {path} NAME` makes one"
         ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; `vizecg keys` writes the one that is meant") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"

@@ -14,6 +14,8 @@ from ..platform.errors import UserError
 from .access import HAPROXY
 
 _WILDCARD = "0.0.0.0"
+MAX_GRPC_BYTES = 64 << 20
+"""Of one message, either way: a picture at its limit, or an answer with all its explanations."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,6 @@ class Listening:
     """HAProxy in front, in C, in place of Ray's own proxy in Python: a request costs 2 ms where it was 9."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
-    tls_client_authority: Path | None = None
-    """Clients must bring a certificate of this authority."""
 
     @property
     def tls(self) -> bool:
@@ -66,16 +66,16 @@ class Listening:
             raise UserError("TLS needs both --tls-certificate and --tls-key")
         if self.haproxy and self.tls:
             raise UserError("Ray's HAProxy speaks no TLS; leave out --haproxy, or let a gateway in front speak it")
-        for file in (self.tls_certificate, self.tls_key, self.tls_client_authority):
+        if self.grpc_port is not None and self.tls:
+            raise UserError("Ray's gRPC port speaks no TLS; leave out --grpc-port, or let a gateway in front speak it")
+        for file in (self.tls_certificate, self.tls_key):
             if file is not None and not file.is_file():
                 raise UserError(f"{file}: no such file")
 
     def http_options(self, port: int) -> dict[str, Any]:
         """For `serve.start`."""
         options: dict[str, Any] = {"host": _WILDCARD if self.haproxy else self.host, "port": port}
-        names = {
-            "ssl_certfile": self.tls_certificate, "ssl_keyfile": self.tls_key, "ssl_ca_certs": self.tls_client_authority
-        }  # fmt: skip
+        names = {"ssl_certfile": self.tls_certificate, "ssl_keyfile": self.tls_key}
         return options | {name: str(file.absolute()) for name, file in names.items() if file is not None}
 
     @contextmanager
@@ -93,6 +93,9 @@ class Listening:
             )
             if self.haproxy:
                 stack.enter_context(_haproxy())
+            if ports.grpc is not None:
+                # Ray would take 2 GiB before any key is looked at.
+                stack.enter_context(_environment({"RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(MAX_GRPC_BYTES)}))
             yield ports
 
 
@@ -117,14 +120,24 @@ def _haproxy() -> Iterator[None]:
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(claim_port(_WILDCARD, 0)),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(claim_port(_WILDCARD, 0)),
         }
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ |= {name: os.environ.get(name) or value for name, value in settings.items()}
-        try:
+        with _environment(settings):
             yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Read by Ray's processes when they start; what whoever calls has set himself stays, but for HAProxy's switch."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= {name: before[name] or value for name, value in settings.items() if name != HAPROXY}
+    os.environ |= {name: value for name, value in settings.items() if name == HAPROXY}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def claim_port(host: str, port: int, option: str = "") -> int:

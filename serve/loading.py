@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 
 from ..platform.backends.cache import compile_cached
 from ..platform.bundle_facts import Bundle, read_values
@@ -17,6 +19,7 @@ from ..platform.predictor import PagePredictor
 from .batcher import Batcher, Pages, Predicted
 from .models import ServedModel
 from .observe.metrics import ReplicaMetrics
+from .problems import Refused
 from .settings import AppArgs
 
 
@@ -59,10 +62,16 @@ class RemoteModels:
         started = time.perf_counter()
         folder = local_bundle(location)
         bundle = read_values(Path(folder))[1]
-        backend = self._classifier.load.remote(name, location).result()
+        which = (name, location, bundle.content_hash)
+        backend = self._classifier.load.remote(*which).result()
 
         async def predict(page: Pages) -> Predicted:
-            return await self._classifier.predict.remote(name, location, page)
+            try:
+                return await self._classifier.predict.remote(*which, page)
+            except RayTaskError:
+                raise
+            except (RayError, RayServeException):
+                raise Refused(503, "busy", "What predicts is being started anew or is full; try again.") from None
 
         model = ServedModel(name, folder, bundle, backend, predict, is_canary)
         self._metrics.model_loaded(model.info, time.perf_counter() - started, model)

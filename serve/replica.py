@@ -4,6 +4,7 @@ Shapes: K labels, H x W pixels.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +22,7 @@ from .models import ModelShelf, ServedModel
 from .observe.metrics import ReplicaMetrics
 from .observe.traces import Tracer
 from .options import PredictOptions
-from .problems import Refused, problem_of
+from .problems import Refused, internal_error, problem_of
 from .schemas import BatchItem, Explanation, LabelFacts, ModelCard, ModelList, PredictResponse, Timing
 from .settings import AppArgs
 
@@ -154,7 +155,10 @@ class PageReplica:
             if isinstance(count, Refused):
                 raise count
             result = await self.predict(data, replace(options, page=page), request_id)
-        except Refused as refused:
+        except Exception as error:
+            if not isinstance(error, Refused):
+                logging.getLogger("ray.serve").error("request %s failed", request_id, exc_info=error)
+            refused = error if isinstance(error, Refused) else internal_error()
             self._metrics.page_refused(refused.code)
             problem = problem_of(refused, request_id)
             return BatchItem(index=index, file_name=name, page=page, status=refused.status, problem=problem)

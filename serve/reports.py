@@ -1,16 +1,15 @@
 """Answers as documents: a PDF, or a DICOM object that goes into the archive beside its source."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from fastapi.responses import Response
 
 from ..platform.data.reading.dicom import has_pydicom
 from ..platform.errors import PageError
+from .options import TOP, PredictOptions
 from .problems import Refused, refusal_of
 from .schemas import PredictResponse
 
@@ -29,10 +28,11 @@ class ReportKind:
     media_type: str
     report: Report
 
-    @property
-    def needs(self) -> Mapping[str, Any]:
-        """Options without which it cannot be made."""
-        return {"explain": ("top",), "page_image": True} if self.report is Report.pdf else {}
+    def completed(self, options: PredictOptions) -> PredictOptions:
+        """With what the document shows, where the request does not say so itself."""
+        if self.report is not Report.pdf:
+            return options
+        return replace(options, page_image=True, explain=options.explain or (TOP,))
 
 
 def wanted_report(accept: str | None, report: Report | None) -> ReportKind | None:

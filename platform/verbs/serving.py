@@ -19,7 +19,7 @@ def serve(
     bundle: str, *, host: str = "127.0.0.1", port: Port = 8000, grpc_port: Port | None = None, replicas: str = "1",
     keys: Path | None = None, haproxy: Annotated[bool, Parameter(negative=())] = False, model: Named = None,
     backend: str = "auto", cpus_per_replica: Count = 1, gpus_per_replica: float = 0.0,
-    tls_certificate: Path | None = None, tls_key: Path | None = None, tls_client_authority: Path | None = None,
+    tls_certificate: Path | None = None, tls_key: Path | None = None,
 ) -> None:  # fmt: skip
     """Serve a bundle over HTTP and gRPC, with a web page, until Ctrl-C.
 
@@ -51,8 +51,6 @@ def serve(
         File of the certificate, PEM, for HTTPS.
     tls_key
         File of its key, PEM.
-    tls_client_authority
-        Clients must bring a certificate of this authority, PEM.
     """
     from ...serve.listening import Listening
     from ...serve.server import serve_bundle
@@ -60,7 +58,6 @@ def serve(
 
     listening = Listening(
         host=host, port=port, grpc_port=grpc_port, haproxy=haproxy, tls_certificate=tls_certificate, tls_key=tls_key,
-        tls_client_authority=tls_client_authority,
     )  # fmt: skip
     serve_bundle(
         bundle, listening, **_replicas(replicas), keys_file=str(keys) if keys else None, backend=backend,

@@ -22,6 +22,7 @@ from vizecg.platform.data.reading.grid import find_grid
 from vizecg.platform.errors import PageError, UserError
 from vizecg.platform.predictor import Predictor
 from vizecg.platform.score.run import score_pages
+from vizecg.serve.listening import Listening
 from vizecg.serve.server import serve_bundle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,7 +135,7 @@ def test_a_model_of_signals_neither_scores_nor_serves_pages(pages: np.ndarray, m
         lambda: predictor.predict_pages(pages),
         lambda: Predictor.load(tmp_path / "signal", needs_pages=True),
         lambda: score_pages(tmp_path / "signal", tmp_path / "page.png", tmp_path / "scores"),
-        lambda: serve_bundle(str(tmp_path / "signal")),
+        lambda: serve_bundle(str(tmp_path / "signal"), Listening()),
     ):
         with pytest.raises(UserError, match="resnet1d predicts from signals, not from a page alone"):
             attempt()

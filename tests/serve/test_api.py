@@ -202,3 +202,29 @@ def test_broken_forms_are_the_clients_fault(content_type: str, body: bytes):
     headers = {"Content-Type": content_type.encode("latin-1")}
     (response,) = ask(Service(), ("POST", "/v1/predict", {"content": body, "headers": headers}))
     assert response.status_code == 400, response.text
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/models", "/metrics", "/nowhere"])
+def test_a_prefix_in_front_opens_nothing(path: str):
+    async def run() -> list[int]:
+        api = create_api(Service(), ARGS, Access(None))
+        transport = httpx.ASGITransport(api, root_path="/ecg", client=("192.0.2.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+            return [(await client.get(f"/ecg{place}")).status_code for place in (path, "/healthz")]
+
+    assert asyncio.run(run()) == [401, 200]
+
+
+def test_a_client_that_goes_away_is_no_fault_of_ours():
+    told: list[Exchange] = []
+
+    async def run() -> None:
+        service = Service(is_open=False)
+        async with client_of(service, told) as client:
+            request = asyncio.create_task(client.post("/v1/predict", content=b"page"))
+            await asyncio.sleep(0.05)
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [(each.status, each.code) for each in told] == [(499, "cancelled")]

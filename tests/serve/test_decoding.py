@@ -90,3 +90,33 @@ def test_dicom_is_read(name: str, real_data: Path):
         pytest.skip("no DICOM file among the samples")
     read = asyncio.run(decoders().read(files[0].read_bytes(), 1, SPEC, Reading()))
     assert read.pixels.shape == (3, 192, 256)
+
+
+def test_work_of_clients_that_went_away_is_dropped_and_a_hung_thread_still_counts(
+    pages: list[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    release, begun = threading.Event(), []
+
+    def slow(*_: object, **__: object) -> int:
+        begun.append(1)
+        assert release.wait(10)
+        return 1
+
+    monkeypatch.setattr(decoding, "num_pages", slow)
+
+    async def run() -> None:
+        one = decoders(max_s=0.2, num_threads=1)
+        tasks = [asyncio.create_task(one.count(pages[0])) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.25)
+        assert one.is_stuck, "though nobody waits for it any more"
+        release.set()
+        monkeypatch.setattr(decoding, "num_pages", lambda *_, **__: 1)
+        assert await one.count(pages[0]) == 1
+        assert not one.is_stuck
+
+    asyncio.run(run())
+    assert len(begun) == 1, "what no thread had taken up was never done"

@@ -158,6 +158,12 @@ def test_without_keys_no_other_is(client: str | None):
     assert caught.value.status == 401
 
 
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip"])
+def test_without_keys_nobody_comes_through_a_proxy(header: str):
+    with pytest.raises(Refused):
+        Access(None)({header: "127.0.0.1"}, "127.0.0.1")
+
+
 def test_both_headers_bring_a_key(tmp_path: Path):
     path = tmp_path / "keys.json"
     secret = add_key(path, "radiology")

@@ -37,6 +37,8 @@ def test_tls_is_whole_and_not_behind_haproxy(tmp_path: Path):
     key.touch()
     with pytest.raises(UserError, match="HAProxy"):
         Listening(tls_certificate=certificate, tls_key=key, haproxy=True).check(has_keys=True)
+    with pytest.raises(UserError, match="gRPC"):
+        Listening(tls_certificate=certificate, tls_key=key, grpc_port=0).check(has_keys=True)
     options = Listening(tls_certificate=certificate, tls_key=key).http_options(8443)
     assert options == {
         "host": "127.0.0.1", "port": 8443, "ssl_certfile": str(certificate), "ssl_keyfile": str(key),

@@ -233,6 +233,9 @@ def test_what_cannot_be_done_is_one_warning(
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     # Heard here alone, whatever Ray has made of its loggers.
     logger = logging.getLogger("ray.serve")
+    monkeypatch.setattr(logger, "disabled", False)
+    monkeypatch.setattr(logger, "filters", [])
+    caplog.set_level(logging.WARNING, "ray.serve")
     monkeypatch.setattr(logger, "propagate", False)
     monkeypatch.setattr(logger, "handlers", [caplog.handler])
     for name, value in variables.items():
