@@ -14,6 +14,8 @@ from ..platform.errors import UserError
 from .access import HAPROXY
 
 _WILDCARD = "0.0.0.0"
+_FIRST_REPLICA_PORT, _REPLICA_PORTS, _PORT_BLOCKS = 20_000, 100, 60
+"""Below those that Linux gives to connections."""
 MAX_GRPC_BYTES = 64 << 20
 """Of one message, either way: a picture at its limit, or an answer with all its explanations."""
 
@@ -106,7 +108,15 @@ def _haproxy() -> Iterator[None]:
     Short names, wherever TMPDIR is: the id of the node comes below, and the path of a socket has 97 characters at most.
     """
     with tempfile.TemporaryDirectory(prefix="vz-", dir="/tmp") as folder:
+        # A replica that dies frees its port, and HAProxy knows it for a moment longer: where another endpoint of this
+        # machine drew from the same ports, it would get our requests. So each draws from a hundred of its own.
+        first = _FIRST_REPLICA_PORT + _REPLICA_PORTS * (os.getpid() % _PORT_BLOCKS)
+        blocks = {"HTTP": first, "GRPC": first + _REPLICA_PORTS * _PORT_BLOCKS}
         settings = {
+            **{f"RAY_SERVE_DIRECT_INGRESS_MIN_{kind}_PORT": str(port) for kind, port in blocks.items()},
+            **{
+                f"RAY_SERVE_DIRECT_INGRESS_MAX_{kind}_PORT": str(port + _REPLICA_PORTS) for kind, port in blocks.items()
+            },
             HAPROXY: "1",
             # On the replica's own loop: faster, and a gRPC stream is read no faster than it is answered.
             "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
