@@ -308,4 +308,5 @@ def test_real_prints_get_an_answer_or_a_clear_refusal(client: httpx.Client, real
         else:
             assert response.status_code in (413, 422), response.text
             assert Problem.model_validate_json(response.content).detail.endswith(".")
-    assert read >= 0.9 * len(real_prints)
+    small = [file for file in real_prints if file.stat().st_size <= MAX_BODY_BYTES]
+    assert read >= 0.9 * len(small)
