@@ -16,11 +16,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..models.registry import build_model
-from .bundle_facts import FACTS, Bundle, hash_of, read_values
+from .bundle_facts import CARD, FACTS, WEIGHTS, Bundle, hash_of, read_checked, read_values
 from .errors import UserError
 from .model_card import model_card
-
-WEIGHTS, CARD = "model.safetensors", "MODEL_CARD.md"
 
 
 def save_bundle(folder: Path, bundle: Bundle, state_dict: dict[str, Tensor]) -> Bundle:
@@ -62,7 +60,7 @@ def load_bundle(folder: Path | str) -> tuple[Bundle, nn.Module]:
     Raises:
         UserError: no bundle, a damaged one, or one of another schema version.
     """
-    bundle, weights = _checked(Path(folder))
+    bundle, weights = read_checked(Path(folder))
     try:
         return bundle, loaded_model(bundle, safetensors.torch.load(weights))
     except (SafetensorError, RuntimeError, ValueError) as error:
@@ -75,16 +73,7 @@ def check_bundle(folder: Path | str) -> Bundle:
 
     For drivers: a mistake that only their workers meet ends in a stack trace.
     """
-    return _checked(Path(folder))[0]
-
-
-def _checked(folder: Path) -> tuple[Bundle, bytes]:
-    """Facts and weights that belong together."""
-    facts, bundle = read_values(folder)
-    weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
-    if hash_of(facts, weights) != bundle.content_hash:
-        raise UserError(f"{folder}: the bundle is damaged: its weights or facts are not those it was written with")
-    return bundle, weights
+    return read_checked(Path(folder))[0]
 
 
 def loaded_model(bundle: Bundle, state_dict: dict[str, Tensor]) -> nn.Module:

@@ -17,7 +17,8 @@ from .reference import Reference
 from .settings import explain
 
 SCHEMA_VERSION = 1
-FACTS = "bundle.json"
+FACTS, WEIGHTS, CARD = "bundle.json", "model.safetensors", "MODEL_CARD.md"
+"""The files of a bundle."""
 
 
 def _none_is_empty(value: object) -> object:
@@ -124,3 +125,12 @@ def read_values(folder: Path) -> tuple[dict[str, Any], Bundle]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not a bundle's JSON ({error})") from None
+
+
+def read_checked(folder: Path) -> tuple[Bundle, bytes]:
+    """Facts and weights that belong together; UserError where there is no bundle or a damaged one."""
+    facts, bundle = read_values(folder)
+    weights = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
+    if hash_of(facts, weights) != bundle.content_hash:
+        raise UserError(f"{folder}: the bundle is damaged: its weights or facts are not those it was written with")
+    return bundle, weights

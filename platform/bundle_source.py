@@ -9,11 +9,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from .backends.cache import cache_folder
-from .bundle_facts import FACTS, hash_of, read_values
+from .bundle_facts import CARD, FACTS, WEIGHTS, hash_of, read_values
 from .errors import UserError
 from .storage import filesystem_of, is_local, shown
-
-_FILES = ("model.safetensors", "MODEL_CARD.md")
 
 
 def local_bundle(location: Path | str) -> Path:
@@ -33,10 +31,10 @@ def local_bundle(location: Path | str) -> Path:
         facts, bundle = read_values(fetched)
         kept = place / hashlib.sha256(bundle.content_hash.encode()).hexdigest()
         if not kept.is_dir():
-            for name in _FILES:
+            for name in (WEIGHTS, CARD):
                 _fetch(filesystem, f"{root}/{name}", fetched / name, location)
             # It may be uploaded anew at this moment: nothing is kept that does not belong together.
-            if hash_of(facts, (fetched / _FILES[0]).read_bytes()) != bundle.content_hash:
+            if hash_of(facts, (fetched / WEIGHTS).read_bytes()) != bundle.content_hash:
                 raise UserError(f"{shown(location)}: the bundle is damaged, or is being written; try again later")
             try:
                 os.replace(fetched, kept)

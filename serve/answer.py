@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .decoding import DecodedPage
 from .models import ServedModel
 from .options import TOP
-from .schemas import Code, Explanation, Finding, LabelResult, PageFacts, PageImage, PageWarning
+from .schemas import SNOMED_URI, Code, Explanation, Finding, LabelResult, PageFacts, PageImage, PageWarning
 
 
 def label_results(
@@ -50,7 +50,7 @@ def findings_of(labels: list[LabelResult]) -> list[Finding]:
 
 
 def _snomed(label: LabelResult) -> Code | None:
-    return next((code for code in label.codes if code.system == "http://snomed.info/sct"), None)
+    return next((code for code in label.codes if code.system == SNOMED_URI), None)
 
 
 def explained_labels(model: ServedModel, probability: NDArray[np.float32], wanted: tuple[str, ...]) -> list[int]:

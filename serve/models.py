@@ -9,19 +9,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..platform.bundle_facts import Bundle
+from ..platform.bundle_facts import CARD, Bundle
 from ..platform.errors import UserError
 from ..platform.predictor import Predictor
 from .batcher import Pages, Predicted
 from .problems import Refused
-from .schemas import Code, ModelInfo, ModelList, ModelSummary
+from .schemas import SNOMED_URI, Code, ModelInfo, ModelList, ModelSummary
 from .settings import DEFAULT_MODEL, Canary, LiveSettings
 
 Predict = Callable[[Pages], Awaitable[Predicted]]
 """A prepared page (3, H, W) -> its calibrated probabilities."""
 
-_CARD = "MODEL_CARD.md"
-_SYSTEMS = {"snomed": "http://snomed.info/sct", "scp": "urn:oid:1.0.11073.91064"}
+_SYSTEMS = {"snomed": SNOMED_URI, "scp": "urn:oid:1.0.11073.91064"}
 """URIs of code systems; that of SCP-ECG (EN 1064) stands for its statement codes."""
 
 
@@ -49,9 +48,13 @@ class ServedModel:
         )
 
     @property
+    def is_calibrated(self) -> bool:
+        return bool(self.bundle.calibration.get(self.bundle.deployed_stream))
+
+    @property
     def card(self) -> str:
         """MODEL_CARD.md; empty where the bundle has none."""
-        path = self.folder / _CARD
+        path = self.folder / CARD
         return path.read_text() if path.is_file() else ""
 
     def explainer(self) -> Predictor:
@@ -73,7 +76,7 @@ class ServedModel:
         """Of a label, SNOMED CT first."""
         split = [code.partition(":") for code in self.bundle.label_space.labels[index].codes]
         known = [Code(system=_SYSTEMS[system], code=code) for system, _, code in split]
-        return sorted(known, key=lambda code: code.system != _SYSTEMS["snomed"])
+        return sorted(known, key=lambda code: code.system != SNOMED_URI)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .decoding import DecodedPage, Decoders
 from .models import ModelShelf, ServedModel
 from .observe.metrics import ReplicaMetrics
 from .observe.traces import Tracer
-from .options import PredictOptions
+from .options import TOP, PredictOptions
 from .problems import Refused, internal_error, problem_of
 from .schemas import BatchItem, Explanation, LabelFacts, ModelCard, ModelList, PredictResponse, Timing
 from .settings import AppArgs
@@ -53,7 +53,7 @@ class PageReplica:
         """One page. Raises Refused for what the client did wrong."""
         started = time.perf_counter()
         model = await self._shelf.choose(options.model, request_id)
-        for key in (*options.labels, *(key for key in options.explain if key != "top")):
+        for key in (*options.labels, *(key for key in options.explain if key != TOP)):
             model.label_index(key)
         with self._tracer.span("decode", page=options.page):
             decoded = await self._decoders.read(data, options.page, model.bundle.page, self._reading(options))
@@ -108,7 +108,7 @@ class PageReplica:
             model=model.info,
             labels=labels,
             findings=findings_of(labels),
-            calibrated=bool(model.bundle.calibration.get(model.bundle.deployed_stream)),
+            calibrated=model.is_calibrated,
             page=page_facts(decoded),
             explanations=explanations,
             page_image=page_image(decoded.pixels) if options.page_image else None,
@@ -180,7 +180,7 @@ class PageReplica:
         ]
         return ModelCard(
             model=model.info, labels=labels, page_width_px=bundle.page.width_px, page_height_px=bundle.page.height_px,
-            calibrated=bool(bundle.calibration.get(bundle.deployed_stream)), metrics=bundle.metrics, card=model.card,
+            calibrated=model.is_calibrated, metrics=bundle.metrics, card=model.card,
         )  # fmt: skip
 
     async def metrics(self) -> bytes:

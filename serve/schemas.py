@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 NOTICE = "For research use only. Not a medical device; no basis for diagnosis or treatment."
+SNOMED_URI = "http://snomed.info/sct"
 
 
 class Code(BaseModel):

@@ -16,11 +16,9 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from ..bundle_facts import Bundle, hash_of, read_values
-from ..errors import UserError
+from ..bundle_facts import Bundle, read_checked
 from .compiled import Compiled
 
-_WEIGHTS = "model.safetensors"
 _FORMAT = "1"
 
 
@@ -35,10 +33,7 @@ def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu
     Raises:
         UserError: as `compile_bundle`.
     """
-    facts, bundle = read_values(Path(folder))
-    weights = Path(folder) / _WEIGHTS
-    if hash_of(facts, weights.read_bytes() if weights.is_file() else b"") != bundle.content_hash:
-        raise UserError(f"{folder}: the bundle is damaged: its weights or facts are not those it was written with")
+    bundle, _ = read_checked(Path(folder))
     place = cache_folder() / "compiled" / _key(bundle.content_hash, backend, device)
     kept = _read(place)
     if kept is not None:

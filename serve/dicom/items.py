@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..schemas import LabelResult
+from ..schemas import SNOMED_URI, LabelResult
 from .source import Instance
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ Code = tuple[str, str, str]
 
 OWN_SCHEME = "99VIZECG"
 """Of labels that have no SNOMED CT code, and of what no standard names."""
-SNOMED_URI = "http://snomed.info/sct"
 _NO_UNITS: Code = ("1", "UCUM", "no units")
 _MAX_CODE, _MAX_MEANING_BYTES = 16, 64
 

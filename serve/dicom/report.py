@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ..schemas import Finding, LabelResult, PredictResponse
-from .items import SNOMED_URI
+from ..schemas import SNOMED_URI, Finding, LabelResult, PredictResponse
 from .sheet import HEIGHT_MM, WIDTH_MM, Sheet, cut, width_mm, wrapped
 
 INK, SOFT, LINE, ACCENT = "#1d2529", "#59656b", "#dfe2e1", "#1f5f5b"

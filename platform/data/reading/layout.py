@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..printing.layout import LAYOUTS
-from .look import FAINTEST, STRONGEST, Floats, Pixels
+from .look import FAINTEST, STRONGEST, Floats, Pixels, halve
 
 WEIGHTS = Path(__file__).with_name("layout.npz")
 LOOK_WIDTH_PX, LOOK_HEIGHT_PX = 448, 320
@@ -63,22 +63,13 @@ def layout_logits(looks: Floats, weights: Mapping[str, Floats]) -> Floats:
     flat = cells.reshape(batch, height_px // CELL_PX, width_px // CELL_PX, CELL_PX**2)
     maps = np.maximum(flat @ weights["cells"] + weights["cells_bias"], 0)
     for layer in range(sum(name.startswith("kernel") for name in weights)):
-        maps = np.maximum(_halved(maps, weights[f"kernel{layer}"]) + weights[f"bias{layer}"], 0)
+        maps = np.maximum(halve(maps, weights[f"kernel{layer}"]) + weights[f"bias{layer}"], 0)
     rows, columns = FIELDS
     _, height, width, channels = maps.shape
     fields = maps.reshape(batch, rows, height // rows, columns, width // columns, channels).mean(axis=(2, 4))
     features = np.concatenate([fields.reshape(batch, -1), maps.max(axis=(1, 2))], axis=1)
     logits: Floats = features @ weights["head"] + weights["head_bias"]
     return logits
-
-
-def _halved(maps: Floats, kernel: Floats) -> Floats:
-    """3 x 3 convolution of stride 2, zeros around: (B, h, w, C) with (3, 3, C, D) -> (B, h / 2, w / 2, D)."""
-    _, height, width, _ = maps.shape
-    padded = np.pad(maps, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    places = [(down, right) for down in range(3) for right in range(3)]
-    patches = [padded[:, down : down + height : 2, right : right + width : 2] for down, right in places]
-    return np.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 @lru_cache(maxsize=1)

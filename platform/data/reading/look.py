@@ -53,7 +53,7 @@ def judge(looks: Floats, weights: Mapping[str, Floats]) -> Floats:
     """
     maps = looks[..., None]
     for layer in range(sum(name.startswith("kernel") for name in weights)):
-        maps = np.maximum(_halve(maps, weights[f"kernel{layer}"]) + weights[f"bias{layer}"], 0)
+        maps = np.maximum(halve(maps, weights[f"kernel{layer}"]) + weights[f"bias{layer}"], 0)
     batch, side, _, channels = maps.shape
     fields = maps.reshape(batch, POOLED, side // POOLED, POOLED, side // POOLED, channels).mean(axis=(2, 4))
     features = np.concatenate([fields.reshape(batch, -1), maps.max(axis=(1, 2))], axis=1)
@@ -61,7 +61,7 @@ def judge(looks: Floats, weights: Mapping[str, Floats]) -> Floats:
     return logits
 
 
-def _halve(maps: Floats, kernel: Floats) -> Floats:
+def halve(maps: Floats, kernel: Floats) -> Floats:
     """Convolution of stride 2: (B, H, W, C) with (K, K, C, D) -> (B, H/2, W/2, D); K odd, zeros around the picture."""
     width, half = kernel.shape[0], kernel.shape[0] // 2
     padded = np.pad(maps, ((0, 0), (half, half), (half, half), (0, 0)))
