@@ -11,7 +11,7 @@ import bentoml  # pyrefly: ignore[missing-import]
 import numpy as np
 from bentoml.validators import ContentType  # pyrefly: ignore[missing-import]
 
-from vizecg.benchmarks.serving_peers import load_predictor
+from vizecg.benchmarks.serving_peers import READING, load_predictor
 from vizecg.platform.errors import PageError
 
 WORKERS, BATCH = int(os.environ.get("PEER_WORKERS", "1")), int(os.environ.get("PEER_BATCH", "8"))
@@ -42,7 +42,7 @@ class Pages:
     @bentoml.api(route="/predict")
     def predict(self, picture: Annotated[Path, ContentType("image/*")], /) -> dict[str, float]:
         try:
-            page = self.predictor.read(picture.read_bytes()).pixels
+            page = self.predictor.read(picture.read_bytes(), READING).pixels
         except PageError as error:
             raise bentoml.exceptions.InvalidArgument(str(error)) from None
         (probabilities,) = self.classifier.predict(page[None])

@@ -7,7 +7,7 @@ import litserve  # pyrefly: ignore[missing-import]
 import numpy as np
 from fastapi import Depends, HTTPException, Request
 
-from vizecg.benchmarks.serving_peers import load_predictor
+from vizecg.benchmarks.serving_peers import READING, load_predictor
 from vizecg.platform.errors import PageError
 
 
@@ -24,7 +24,7 @@ class Pages(litserve.LitAPI):
 
     def decode_request(self, request: Annotated[bytes, Depends(body)]) -> np.ndarray:
         try:
-            return self.predictor.read(request).pixels
+            return self.predictor.read(request, READING).pixels
         except PageError as error:
             raise HTTPException(422, str(error)) from None
 

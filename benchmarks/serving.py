@@ -47,6 +47,7 @@ def run_bare(bundle: str, pages: str, seconds: str) -> dict[str, float]:
     """pages/s of threads that read beside batches that are predicted; milliseconds of one page, and of a full batch."""
     import cv2
     import numpy as np
+    from threadpoolctl import threadpool_limits
 
     from vizecg.platform.backends.cache import compile_cached
     from vizecg.platform.data.read_page import Reading
@@ -54,6 +55,7 @@ def run_bare(bundle: str, pages: str, seconds: str) -> dict[str, float]:
     from vizecg.platform.predictor import PagePredictor
 
     cv2.setNumThreads(1)
+    threadpool_limits(1, user_api="blas")
     facts, compiled = compile_cached(bundle)
     predictor = PagePredictor(facts, compiled.load(CORES), compiled.name)
     bodies = [file.read_bytes() for file in sorted(Path(pages).rglob("*.png"))]

@@ -23,26 +23,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vizecg.platform.data.read_page import Reading
+
 if TYPE_CHECKING:
     from vizecg.platform.predictor import PagePredictor
 
 PEERS = {"litserve": "/health", "bentoml": "/readyz"}
 """Where each says that it is ready."""
 LONGEST_START_S = 180.0
+READING = Reading(quality=True)
+"""What the endpoint does with every page."""
 
 
 def load_predictor() -> "PagePredictor":
     """Of the bundle that the starter was told, in a worker of a peer."""
     import cv2
+    from threadpoolctl import threadpool_limits
 
-    from vizecg.platform.backends.choose import compile_bundle
-    from vizecg.platform.bundle import read_facts
+    from vizecg.platform.backends.cache import compile_cached
     from vizecg.platform.predictor import PagePredictor
 
     cv2.setNumThreads(1)
+    threadpool_limits(1, user_api="blas")
     bundle = os.environ["PEER_BUNDLE"]
-    facts = read_facts(bundle).model_dump_json()
-    return PagePredictor.of(facts, compile_bundle(bundle), num_threads=int(os.environ["PEER_THREADS"]))
+    # What a measurement before it chose: workers that compare backends beside each other may choose worse.
+    facts, compiled = compile_cached(bundle)
+    return PagePredictor(facts, compiled.load(int(os.environ["PEER_THREADS"])), compiled.name)
 
 
 def start_peer(

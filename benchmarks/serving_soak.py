@@ -26,6 +26,7 @@ import psutil
 
 from vizecg.benchmarks.load import load_in_process, read_bodies, send_load
 from vizecg.benchmarks.load_report import LoadPlan, LoadReport
+from vizecg.benchmarks.scoring import CORES
 
 MAX_TRIES = 4
 WITHIN = 2e-2
@@ -170,7 +171,8 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     keys = folder / "keys.json"
     key = add_key(keys, "soak")
     judge = Judge([options.bundle, *([options.roll] if options.roll else [])], options.pages)
-    args: dict[str, Any] = {"keys_file": str(keys), "num_replicas": options.replicas}
+    # Every replica may use every core: what one leaves when it dies, the others take up.
+    args: dict[str, Any] = {"keys_file": str(keys), "num_replicas": options.replicas, "num_threads": CORES}
     with running_application(options.bundle, Listening(port=0, haproxy=True), **args) as endpoint:
         url = f"{endpoint.url}/v1/predict"
         near = {"url": url, "pages": str(options.pages), "key": key}

@@ -66,7 +66,7 @@ def _page_files() -> dict[str, Path]:
     return {"/" if file.name == "index.html" else f"/{file.name}": file for file in files}
 
 
-def _options(
+async def _options(
     model: Annotated[str, Query(description="Name of a served model.", max_length=64)] = DEFAULT_MODEL,
     labels: Annotated[str, Query(description="Keys of the labels to answer, with commas; all without it.")] = "",
     explain: Annotated[
@@ -75,6 +75,7 @@ def _options(
     rectify: Annotated[bool, Query(description="Undo rotation, skew and perspective of photos.")] = False,
     page_image: Annotated[bool, Query(description="Also give the page as the model saw it, upright.")] = False,
 ) -> PredictOptions:
+    # Async without need: FastAPI starts what is not on a thread of its own.
     return PredictOptions(
         model=model, labels=_listed(labels), explain=_listed(explain), rectify=rectify, page_image=page_image
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 from ..platform.data.read_page import PageSpec, Reading, ReadPage, read_page
 from ..platform.data.reading.dicom import dicom_page, is_dicom, num_dicom_pages
@@ -43,8 +44,9 @@ class Decoders:
     """The threads of one replica that decode."""
 
     def __init__(self, num_threads: int, max_s: float, max_bytes: int, max_pixels: int):
-        # Its own threads would take the cores from the pages beside.
+        # Threads of their own would take the cores from the pages beside; OpenBLAS's also let one caller in at a time.
         cv2.setNumThreads(1)
+        threadpool_limits(1, user_api="blas")
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
         self._num_threads, self._max_s, self._max_bytes, self._max_pixels = num_threads, max_s, max_bytes, max_pixels
         self._begun_at: dict[object, float] = {}

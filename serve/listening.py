@@ -93,6 +93,8 @@ class Listening:
                 claim_port(host, self.port, "--port"),
                 claim_port(_WILDCARD, self.grpc_port, "--grpc-port") if self.grpc_port is not None else None,
             )
+            # Each line would be written twice, and flushed: half of what a request costs beside its page.
+            stack.enter_context(_environment({"RAY_SERVE_LOG_TO_STDERR": "0"}))
             if self.haproxy:
                 stack.enter_context(_haproxy())
             if ports.grpc is not None:

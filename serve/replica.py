@@ -40,7 +40,7 @@ class PageReplica:
         """`collect` gives the metrics of all replicas."""
         self._tracer = tracer
         self._args, self._shelf, self._metrics, self._collect = args, shelf, metrics, collect
-        self._decoders = Decoders(args.num_decoders, args.max_decode_s, args.max_body_bytes, args.max_pixels)
+        self._decoders = Decoders(args.decoding_threads, args.max_decode_s, args.max_body_bytes, args.max_pixels)
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self.is_ready = True
 
@@ -133,7 +133,7 @@ class PageReplica:
             for index, page in work:
                 item = self._item(files, index, page, counts[index], options, request_id)
                 ahead.append(asyncio.create_task(item))
-                if len(ahead) > self._args.max_batch_size + self._args.num_decoders:
+                if len(ahead) > self._args.max_batch_size + self._args.decoding_threads:
                     yield await ahead.popleft()
             while ahead:
                 yield await ahead.popleft()

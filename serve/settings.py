@@ -25,8 +25,9 @@ class AppArgs(BaseModel):
 
     max_batch_size: int = Field(8, ge=1, le=256)
     """Pages predicted at once; as many as wait are taken, and none waits for others."""
-    num_decoders: int = Field(2, ge=1)
-    """Threads of a replica that decode and check pages."""
+    num_decoders: int = Field(0, ge=0)
+    """Threads of a replica that decode and check pages; 0 takes one more than `num_cpus`, because they wait for each
+    other now and then."""
     num_threads: int = Field(0, ge=0)
     """Threads within one prediction; 0 takes as many as `num_cpus` says."""
     num_cpus: float = Field(1.0, gt=0)
@@ -58,6 +59,11 @@ class AppArgs(BaseModel):
     """Refuse pictures that are no page of an ECG."""
     live: "LiveSettings" = Field(default_factory=lambda: LiveSettings())
     """What `user_config` of the deployment replaces while the application runs."""
+
+    @property
+    def decoding_threads(self) -> int:
+        """As many as `num_decoders` means."""
+        return self.num_decoders or max(1, round(self.num_cpus)) + 1
 
     @model_validator(mode="after")
     def _names(self) -> "AppArgs":

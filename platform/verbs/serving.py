@@ -62,7 +62,6 @@ def serve(
     serve_bundle(
         bundle, listening, **_replicas(replicas), keys_file=str(keys) if keys else None, backend=backend,
         models=key_values(model or [], "--model"), num_cpus=cpus_per_replica, num_gpus=gpus_per_replica,
-        num_decoders=max(2, cpus_per_replica),
     )  # fmt: skip
 
 
