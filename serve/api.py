@@ -26,6 +26,7 @@ from .guard import Authorize, Exchange, Guard, Watch, problem_response, unwatche
 from .intake import read_image, read_images
 from .openapi import batch_body, describe, image_body, problem_responses
 from .options import PredictOptions
+from .places import Places
 from .problems import Refused
 from .reports import Report, report_of, wanted_report
 from .schemas import BatchResponse, Health, ModelCard, ModelList, PredictResponse
@@ -44,14 +45,16 @@ _OPEN = ("/healthz", "/readyz", "/openapi.json")
 """What needs no key, beside the web page."""
 
 
-def create_api(service: PageService, args: AppArgs, authorize: Authorize, watch: Watch = unwatched) -> FastAPI:
-    """The routes over `service`; `watch` is put around every request."""
+def create_api(
+    service: PageService, args: AppArgs, authorize: Authorize, watch: Watch = unwatched, places: Places | None = None
+) -> FastAPI:
+    """The routes over `service`; `watch` is put around every request, `places` may be shared with other protocols."""
     api = FastAPI(title="VizECG", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     is_open = frozenset({*_OPEN, *_page_files()})
     api.add_middleware(Guard, authorize=authorize, is_open=is_open, watch=watch)
     _handle_errors(api)
     _add_page(api)
-    places = asyncio.Semaphore(args.max_ongoing_requests)
+    places = places or Places(args.max_ongoing_requests)
     _add_predict(api, service, args, places)
     _add_batch(api, service, args, places)
     _add_models(api, service)
@@ -88,7 +91,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: asyncio.Semaphore) -> None:
+def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: Places) -> None:
     @api.post(
         "/v1/predict",
         response_model=PredictResponse,
@@ -109,14 +112,14 @@ def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: asyn
         """
         kind = wanted_report(request.headers.get("accept"), report)
         options = replace(options, page=page) if kind is None else kind.completed(replace(options, page=page))
-        async with _place(places, args):
+        async with places.take():
             data = await _received(read_image(request, args.max_body_bytes))
             answer = await service.predict(data, options, request.state.request_id)
             _note(request, [answer])
             return _json(answer) if kind is None else await report_of(kind, answer, data)
 
 
-def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: asyncio.Semaphore) -> None:
+def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: Places) -> None:
     @api.post(
         "/v1/predict:batch",
         response_model=BatchResponse,
@@ -125,7 +128,7 @@ def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: asynci
     )
     async def predict_batch(request: Request, options: Options) -> Response:
         """Read many pages; each has its own status, and what is wrong with one of them stops no other."""
-        async with _place(places, args):
+        async with places.take():
             files = await _received(read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages)))
             items = [item async for item in service.predict_files(files, options, request.state.request_id)]
         read = [item.result for item in items if item.result is not None]
@@ -161,7 +164,7 @@ def _add_health(api: FastAPI, service: PageService) -> None:
             raise Refused(503, "not_ready", "The model is not loaded, or this replica is going away.")
         return Health()
 
-    @api.get("/metrics", response_class=Response, responses=_text_response() | problem_responses(401, 429, 500))
+    @api.get("/metrics", response_class=Response, responses=_text_response() | problem_responses(401, 429, 500, 503))
     async def metrics() -> Response:
         """Counters, histograms and gauges over all replicas, in Prometheus' text format."""
         return Response(await service.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -179,22 +182,6 @@ async def _received(body: Awaitable[Body]) -> Body:
     except TimeoutError:
         text = f"The body did not arrive within {UPLOAD_S:g} s."
         raise Refused(400, "incomplete_body", text) from None
-
-
-class _place:
-    """One of the places of a replica for as long as a request is in work; Refused where all are taken."""
-
-    def __init__(self, places: asyncio.Semaphore, args: AppArgs):
-        self._places, self._args = places, args
-
-    async def __aenter__(self) -> None:
-        if self._places.locked():
-            most = self._args.max_ongoing_requests
-            raise Refused(503, "busy", f"{most} requests are in work here; try again in a second.")
-        await self._places.acquire()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._places.release()
 
 
 def _note(request: Request, answers: list[PredictResponse]) -> None:

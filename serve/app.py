@@ -7,8 +7,6 @@ decodes on CPUs in front of Classifier. Metrics adds up what all replicas count.
 
 import asyncio
 import logging
-import threading
-import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,15 +27,16 @@ from .loading import LocalModels, RemoteModels
 from .models import ModelShelf, ServedModel
 from .observe.hub import MetricsHub
 from .observe.metrics import ReplicaMetrics
+from .observe.push import MetricsPusher
 from .observe.traces import Tracer
 from .observe.watch import RequestWatch
+from .places import Places
 from .replica import PageReplica
 from .settings import DEFAULT_MODEL, AppArgs, Canary, LiveSettings
 
 DEPLOYMENT = "PageReader"
 CLASSIFIER = "Classifier"
 METRICS = "Metrics"
-_PUSH_EVERY_S = 2.0
 
 
 def _log() -> logging.Logger:
@@ -69,39 +68,6 @@ class Metrics:
         return self._hub.collect()
 
 
-class _Pusher:
-    """Tells Metrics every two seconds what this replica has counted."""
-
-    def __init__(self, hub: Any, metrics: ReplicaMetrics, on_num_replicas: Any = None):
-        self._hub, self._metrics, self._on_num_replicas = hub, metrics, on_num_replicas
-        context = serve.get_replica_context()
-        self._names = context.deployment, context.replica_tag
-        self._failed = False
-        threading.Thread(target=self._run, daemon=True, name="metrics").start()
-
-    async def collect(self) -> bytes:
-        """Of all replicas; of this one up to now."""
-        await self._hub.push.remote(*self._names, self._metrics.snapshot())
-        return await self._hub.collect.remote()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(_PUSH_EVERY_S)
-            self._push()
-
-    def _push(self) -> None:
-        try:
-            num_replicas = self._hub.push.remote(*self._names, self._metrics.snapshot()).result(timeout_s=10)
-        except Exception as error:  # Whatever Serve raises while Metrics is started anew; counts are cumulative.
-            if not self._failed:
-                _log().warning("metrics could not be added up: %s", error)
-            self._failed = True
-            return
-        self._failed = False
-        if self._on_num_replicas is not None:
-            self._on_num_replicas(num_replicas)
-
-
 @serve.deployment(name=CLASSIFIER)
 class Classifier:
     """Predicts prepared pages in batches, mostly on a GPU."""
@@ -112,7 +78,7 @@ class Classifier:
         self._room = args.models_in_memory + 2  # The default model and one on trial, beside.
         self._loaded: OrderedDict[str, ServedModel] = OrderedDict()
         self._loading = asyncio.Lock()
-        self._pusher = _Pusher(hub, self._metrics)
+        self._pusher = MetricsPusher(hub, self._metrics)
 
     async def load(self, name: str, location: str, bundle_hash: str) -> str:
         """The backend that predicts with the bundle of that hash; UserError where another one lies there now."""
@@ -150,17 +116,18 @@ class PageReader(GrpcService):
         with ThreadPoolExecutor(1) as pool:  # On Serve's event loop no answer of a classifier can be waited for.
             default = pool.submit(self._models.load, DEFAULT_MODEL, args.bundle).result()
         self._shelf = ModelShelf(default, args.models, self._other_loader(), self._load_canary)
-        self._pusher = _Pusher(hub, self._metrics, self._shared_by if keys else None)
+        self._pusher = MetricsPusher(hub, self._metrics, self._shared_by if keys else None)
         self._keys = keys
         self._hub, self._configured, self._wanted = hub, False, LiveSettings()
         tracer = Tracer.from_environment(replica=serve.get_replica_context().replica_tag)
         self._watch = RequestWatch(self._metrics, tracer)
         self._replica = PageReplica(args, self._shelf, self._metrics, self._pusher.collect, tracer)
-        super().__init__(self._replica, self._access, args, self._watch.done)
+        self._places = Places(args.max_ongoing_requests)
+        super().__init__(self._replica, self._access, args, self._watch.around, self._places)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica after `__init__`."""
-        return create_api(self._replica, self._args, self._access, self._watch.around)
+        return create_api(self._replica, self._args, self._access, self._watch.around, self._places)
 
     async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
         """Thresholds and the bundle on trial, changed while requests are answered.

@@ -4,6 +4,7 @@ Needs neither Ray nor torch. What fails on the way is sent again, under the same
 """
 
 import random
+import ssl
 import time
 import uuid
 from collections import deque
@@ -67,16 +68,21 @@ class ApiError(Exception):
 class Client:
     """Every method raises ApiError, and OSError for a file that cannot be read. May be shared by threads."""
 
-    def __init__(self, url: str, api_key: str | None = None, timeout_s: float = 30, max_retries: int = 3):
+    def __init__(
+        self, url: str, api_key: str | None = None, timeout_s: float = 30, max_retries: int = 3,
+        ca_file: Path | str | None = None,
+    ):  # fmt: skip
         """
         Args:
             url: of the endpoint, without the path, such as `https://ecg.example.org`.
             timeout_s: longest wait for the connection, for every part of an answer, and for the endpoint's own
                 Retry-After: one that asks for more is told to the caller instead.
             max_retries: tries after the first; 0 sends everything once.
+            ca_file: certificate of the authority that signed the endpoint's, PEM, where that is the hospital's own.
         """
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        trusted = ssl.create_default_context(cafile=ca_file) if ca_file is not None else True
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, verify=trusted)
         self._timeout_s, self._max_retries = timeout_s, max_retries
 
     def __enter__(self) -> Self:

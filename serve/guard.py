@@ -1,7 +1,6 @@
 """Around every request: an id, the API key, security headers, a line in the log, and an answer where code fails."""
 
 import asyncio
-import logging
 import re
 import time
 import uuid
@@ -14,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import Refused, internal_error, problem_of
+from .problems import Refused, problem_of, told_of
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -113,12 +112,12 @@ class Guard:
             if not started:  # The client has gone, or Serve's time was up.
                 exchange.status, exchange.code = 499, "cancelled"
             raise
-        except Exception:
-            logging.getLogger("ray.serve").exception("request %s failed", exchange.request_id)
-            exchange.code = "internal_error"
+        except Exception as error:
+            refused = told_of(error, exchange.request_id)
+            exchange.code = refused.code
             if started:
                 raise
-            await problem_response(internal_error(), exchange.request_id)(scope, receive, send_guarded)
+            await problem_response(refused, exchange.request_id)(scope, receive, send_guarded)
         finally:
             exchange.route = exchange.route or getattr(scope.get("route"), "path", "")
 

@@ -49,7 +49,12 @@ class Listening:
     @property
     def reached_at(self) -> str:
         """From this machine."""
-        return "127.0.0.1" if self.host == _WILDCARD else self.host
+        return {_WILDCARD: "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
+    def url_host(self) -> str:
+        """`reached_at` as it stands in an address."""
+        return f"[{self.reached_at}]" if ":" in self.reached_at else self.reached_at
 
     @property
     def is_open(self) -> bool:
@@ -122,6 +127,8 @@ def _haproxy() -> Iterator[None]:
             HAPROXY: "1",
             # On the replica's own loop: faster, and a gRPC stream is read no faster than it is answered.
             "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            # A replica that goes stays open so long for balancers on other machines to hear of it; ours is on this one.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",  # On a busy machine HAProxy takes more than 5.
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",

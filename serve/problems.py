@@ -1,5 +1,6 @@
 """Errors as clients see them: one table of status and code for HTTP and gRPC alike."""
 
+import logging
 from http import HTTPStatus
 
 from ..platform.errors import PageError
@@ -50,8 +51,13 @@ def refusal_of(error: PageError) -> Refused:
     return Refused(_STATUS_OF_REASON.get(error.reason, 422), error.reason, sentence)
 
 
-def internal_error() -> Refused:
-    """What a client is told of a fault of ours."""
+def told_of(error: Exception, request_id: str) -> Refused:
+    """What a client is told of any error; one of ours goes to the log."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, PageError):
+        return refusal_of(error)
+    logging.getLogger("ray.serve").error("request %s failed", request_id, exc_info=error)
     return Refused(
         500, "internal_error", "The server failed on this request. Its log has the cause under the request id."
     )

@@ -4,7 +4,6 @@ Shapes: K labels, H x W pixels.
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +21,7 @@ from .models import ModelShelf, ServedModel
 from .observe.metrics import ReplicaMetrics
 from .observe.traces import Tracer
 from .options import TOP, PredictOptions
-from .problems import Refused, internal_error, problem_of
+from .problems import Refused, problem_of, told_of
 from .schemas import BatchItem, Explanation, LabelFacts, ModelCard, ModelList, PredictResponse, Timing
 from .settings import AppArgs
 
@@ -42,7 +41,11 @@ class PageReplica:
         self._args, self._shelf, self._metrics, self._collect = args, shelf, metrics, collect
         self._decoders = Decoders(args.decoding_threads, args.max_decode_s, args.max_body_bytes, args.max_pixels)
         self._explainers = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self.is_ready = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Models are loaded before there is a replica; what is left is that a page could be decoded."""
+        return not self.is_stuck
 
     @property
     def is_stuck(self) -> bool:
@@ -156,9 +159,7 @@ class PageReplica:
                 raise count
             result = await self.predict(data, replace(options, page=page), request_id)
         except Exception as error:
-            if not isinstance(error, Refused):
-                logging.getLogger("ray.serve").error("request %s failed", request_id, exc_info=error)
-            refused = error if isinstance(error, Refused) else internal_error()
+            refused = told_of(error, request_id)
             self._metrics.page_refused(refused.code)
             problem = problem_of(refused, request_id)
             return BatchItem(index=index, file_name=name, page=page, status=refused.status, problem=problem)

@@ -100,7 +100,7 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
             )
             serve.run(build(AppArgs(bundle=_absolute(bundle), **app_args)), name=APPLICATION)
             _wait_until_ready(listening, ports.http)
-            host, scheme = listening.reached_at, "https" if listening.tls else "http"
+            host, scheme = listening.url_host, "https" if listening.tls else "http"
             grpc_address = f"{host}:{ports.grpc}" if ports.grpc is not None else None
             yield Endpoint(f"{scheme}://{host}:{ports.http}", grpc_address)
         finally:

@@ -1,14 +1,12 @@
 """One call: what its metadata say, and how its client is told how it ended."""
 
-import logging
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from grpc import StatusCode
 
-from ...platform.errors import PageError
 from ..guard import Exchange, request_id_of
-from ..problems import Refused, internal_error, refusal_of
+from ..problems import Refused, told_of
 from ..schemas import PredictResponse
 
 if TYPE_CHECKING:
@@ -70,12 +68,7 @@ class Call:
 
     def refusal(self, error: Exception) -> Refused:
         """What the client is told of an error; one of ours goes to the log."""
-        if isinstance(error, Refused):
-            return error
-        if isinstance(error, PageError):
-            return refusal_of(error)
-        logging.getLogger("ray.serve").error("request %s failed", self.request_id, exc_info=error)
-        return internal_error()
+        return told_of(error, self.request_id)
 
 
 def _host(peer: str) -> str | None:

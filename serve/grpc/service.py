@@ -1,15 +1,15 @@
 """The gRPC side of a replica: what vizecg.proto offers, over a PageService."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
-from ..guard import Authorize, Exchange
+from ..guard import Authorize, Watch, unwatched
+from ..places import Places
 from ..problems import Refused, problem_of
 from ..schemas import BatchItem, Health
 from ..service import PageService
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
 
-Tell = Callable[[Exchange], None]
-
-
 class GrpcService:
     """Mixin of the deployment: Serve calls its methods by the names that vizecg.proto gives them.
 
@@ -37,10 +34,12 @@ class GrpcService:
         service: PageService,
         authorize: Authorize,
         args: AppArgs,
-        tell: Callable[[Exchange], None] = lambda _: None,
+        watch: Watch = unwatched,
+        places: Places | None = None,
     ):
-        """`tell` hears of every call once it has ended."""
-        self._grpc = _Calls(service, authorize, args, tell)
+        """`watch` is put around every call, `places` may be shared with other protocols."""
+        places = places or Places(args.max_ongoing_requests)
+        self._grpc = _Calls(service, authorize, args, watch, places)
 
     async def Predict(self, request: vizecg_pb2.PredictRequest, grpc_context: "RayServegRPCContext") -> Message:
         return await self._grpc.predict(request, grpc_context)
@@ -63,14 +62,14 @@ class GrpcService:
 
 
 class _Calls:
-    def __init__(self, service: PageService, authorize: Authorize, args: AppArgs, tell: Tell):
-        self._service, self._authorize, self._args, self._tell = service, authorize, args, tell
-        self._places = asyncio.Semaphore(args.max_ongoing_requests)
+    def __init__(self, service: PageService, authorize: Authorize, args: AppArgs, watch: Watch, places: Places):
+        self._service, self._authorize, self._args, self._watch = service, authorize, args, watch
+        self._places = places
 
     async def predict(self, request: vizecg_pb2.PredictRequest, context: "RayServegRPCContext") -> Message:
         async def answer(call: Call) -> BaseModel:
             self._check_size(request, call)
-            async with self._place():
+            async with self._places.take():
                 read = await self._service.predict(request.image, options_of(request.options), call.request_id)
             call.note(read)
             return read
@@ -85,7 +84,7 @@ class _Calls:
             index = 0
             try:
                 call.exchange.key = self._authorize(call.headers, call.client)
-                async with self._place(), aclosing(self._items(requests, call)) as items:
+                async with self._places.take(), aclosing(self._items(requests, call)) as items:
                     async for item in items:
                         index = item.index
                         yield message_of(item)
@@ -161,19 +160,8 @@ class _Calls:
     @contextmanager
     def _call(self, context: "RayServegRPCContext", method: str) -> Iterator[Call]:
         call = Call(context, method)
-        try:
+        with self._watch(call.exchange, call.headers.get("traceparent")):
             yield call
-        finally:
-            self._tell(call.exchange)
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        if self._places.locked():
-            raise Refused(
-                503, "busy", f"{self._args.max_ongoing_requests} calls are in work here; try again in a second."
-            )
-        async with self._places:
-            yield
 
 
 def _refused_item(index: int, file_name: str | None, refused: Refused, call: Call) -> BatchItem:

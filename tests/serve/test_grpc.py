@@ -10,7 +10,7 @@ import threading
 import types
 import typing
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from vizecg.serve.grpc.in_order import in_order
 from vizecg.serve.grpc.messages import message_of, options_of
 from vizecg.serve.grpc.service import GrpcService
 from vizecg.serve.grpc.vizecg_pb2_grpc import VizECGStub
-from vizecg.serve.guard import Exchange
+from vizecg.serve.guard import Exchange, Watch
 from vizecg.serve.options import PredictOptions
 from vizecg.serve.problems import Refused
 from vizecg.serve.schemas import BatchItem, ModelCard, ModelInfo, ModelList, ModelSummary, PredictResponse
@@ -327,9 +327,38 @@ class Context:
         self.trailing = dict(metadata)
 
 
+def hearing(told: list[Exchange], traceparents: list[str | None] | None = None) -> Watch:
+    """Notes every call once it has ended, and the trace that it belongs to."""
+
+    @contextmanager
+    def around(exchange: Exchange, traceparent: str | None) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            told.append(exchange)
+            if traceparents is not None:
+                traceparents.append(traceparent)
+
+    return around
+
+
+def test_calls_belong_to_the_trace_of_their_client():
+    told: list[Exchange] = []
+    traceparents: list[str | None] = []
+    service = GrpcService(FakePages(), authorize, ARGS, hearing(told, traceparents))
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def ask() -> None:
+        await service.Predict(pb.PredictRequest(image=b"page"), Context(KEY, ("traceparent", parent)))
+        await service.ListModels(pb.ListModelsRequest(), Context(KEY))
+
+    asyncio.run(ask())
+    assert traceparents == [parent, None]
+
+
 def test_of_a_call_it_is_told_who_asked_and_how_it_ended():
     told: list[Exchange] = []
-    service = GrpcService(FakePages(), authorize, ARGS, told.append)
+    service = GrpcService(FakePages(), authorize, ARGS, hearing(told))
 
     async def ask() -> None:
         await service.Predict(pb.PredictRequest(image=b"four"), Context(KEY, ("x-request-id", "r7")))
@@ -349,7 +378,7 @@ def test_of_a_call_it_is_told_who_asked_and_how_it_ended():
 
 def test_a_full_replica_refuses_and_a_client_that_leaves_gives_its_place_back():
     told: list[Exchange] = []
-    service = GrpcService(FakePages(), authorize, ARGS, told.append)
+    service = GrpcService(FakePages(), authorize, ARGS, hearing(told))
 
     async def ask() -> list[Context]:
         slow = [asyncio.create_task(service.Predict(pb.PredictRequest(image=b"slow"), Context(KEY))) for _ in "ab"]

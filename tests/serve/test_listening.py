@@ -63,3 +63,11 @@ def test_replicas_are_a_number_or_a_range():
     for wrong in ("", "0", "x", "4:1", "1:", ":3", "1:2:3", "-1", "²"):
         with pytest.raises(UserError, match="--replicas"):
             _replicas(wrong)
+
+
+@pytest.mark.parametrize(
+    ("host", "in_address"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("ecg", "ecg")],
+)  # fmt: skip
+def test_an_address_of_ipv6_has_brackets(host: str, in_address: str):
+    assert Listening(host=host).url_host == in_address
