@@ -12,7 +12,7 @@ import numpy as np
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 
-from ..platform.backends.cache import compile_cached
+from ..platform.backends.apart import compile_apart
 from ..platform.bundle_facts import Bundle, read_values
 from ..platform.bundle_source import local_bundle
 from ..platform.predictor import PagePredictor
@@ -35,7 +35,7 @@ class LocalModels:
         started = time.perf_counter()
         folder = local_bundle(location)
         device = "cuda" if self._args.num_gpus else "cpu"
-        bundle, compiled = compile_cached(folder, self._args.backend, device)
+        bundle, compiled = compile_apart(folder, self._args.backend, device)
         num_threads = self._args.num_threads or max(1, round(self._args.num_cpus))
         predictor = PagePredictor(bundle, compiled.load(num_threads, device), compiled.name)
         batcher = Batcher(

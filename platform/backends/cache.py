@@ -27,6 +27,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIZECG_CACHE") or Path.home() / ".cache" / "vizecg")
 
 
+def is_kept(folder: Path | str, backend: str = "auto", device: str = "cpu") -> bool:
+    """Whether `compile_cached` will find it; raises UserError where there is no bundle."""
+    bundle, _ = read_checked(Path(folder))
+    return _read(_place(bundle, backend, device)) is not None
+
+
 def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu") -> tuple[Bundle, Compiled]:
     """`choose.compile_bundle`, with its outcome from an earlier call on this machine where there is one.
 
@@ -34,7 +40,7 @@ def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu
         UserError: as `compile_bundle`.
     """
     bundle, _ = read_checked(Path(folder))
-    place = cache_folder() / "compiled" / _key(bundle.content_hash, backend, device)
+    place = _place(bundle, backend, device)
     kept = _read(place)
     if kept is not None:
         return bundle, kept
@@ -45,6 +51,10 @@ def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu
     with suppress(OSError):  # A full or read-only disk: then it is made again next time.
         _write(place, compiled)
     return bundle, compiled
+
+
+def _place(bundle: Bundle, backend: str, device: str) -> Path:
+    return cache_folder() / "compiled" / _key(bundle.content_hash, backend, device)
 
 
 def _key(content_hash: str, backend: str, device: str) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vizecg.platform.backends import cache, choose
+from vizecg.platform.backends import apart, cache, choose
+from vizecg.platform.backends.apart import compile_apart
 from vizecg.platform.backends.cache import compile_cached
 from vizecg.platform.backends.probe import probe_pages
 from vizecg.platform.bundle_source import local_bundle
@@ -90,3 +91,16 @@ def test_a_bundle_at_a_uri_is_fetched_once(bundle_folder: Path, place: Path):
 
 def test_a_local_bundle_stays_where_it_is(bundle_folder: Path):
     assert local_bundle(str(bundle_folder)) == local_bundle(bundle_folder.as_uri()) == bundle_folder
+
+
+def test_beside_requests_backends_are_compared_in_another_process(bundle_folder: Path, place: Path, no_compiler):
+    no_compiler()  # In this process.
+    _, compiled = compile_apart(bundle_folder)
+    assert len(list(place.iterdir())) == 1
+    assert compile_cached(bundle_folder)[1] == compiled
+
+
+def test_where_the_other_process_fails_it_is_done_here(bundle_folder: Path, place: Path, monkeypatch):
+    monkeypatch.setattr(apart.sys, "executable", "/bin/false")
+    assert compile_apart(bundle_folder)[1].name
+    assert len(list(place.iterdir())) == 1
