@@ -43,7 +43,7 @@ class AppArgs(BaseModel):
     autoscaling: dict[str, float] | None = None
     """Serve's AutoscalingConfig in place of a fixed number, for `vizecg serve`."""
 
-    max_ongoing_requests: int = Field(32, ge=1)
+    max_ongoing_requests: int = Field(64, ge=1)
     """Requests that a replica holds at once, in work and waiting; what comes on top is answered 503."""
     max_queued_requests: int = Field(1024, ge=-1)
     """Requests that wait in front of all replicas; -1 sets no limit."""
