@@ -159,7 +159,8 @@ def plot(report: LoadReport, watch: Watch, file: Path) -> None:
             axes.axvline(kill / 60, color="#888888", lw=0.8, ls=":")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    top.set_title(f"{report.answered:,} requests answered, {len(watch.kills)} replicas killed (dotted)", loc="left")
+    meanwhile = "the bundle changed" if watch.kill_every_s is None else f"{len(watch.kills)} replicas killed (dotted)"
+    top.set_title(f"{report.answered:,} requests answered, {meanwhile}", loc="left")
     figure.savefig(file, dpi=120)
 
 
