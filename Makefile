@@ -35,7 +35,7 @@ check: $(INSTALLED) ## style and types
 test: check ## check, then the tests; what is skipped says why
 	$(WITHOUT_CLUSTER) $(BIN)/pytest -m "not chaos"
 
-chaos: $(INSTALLED) ## tests that kill workers, nodes and drivers
+chaos: $(INSTALLED) ## tests that kill workers, nodes and drivers, and those that take minutes
 	$(WITHOUT_CLUSTER) $(BIN)/pytest -m chaos
 
 bench: $(INSTALLED) ## every performance claim, measured here

@@ -34,6 +34,7 @@ def test_the_whole_way(ray_cluster: None, short: None, tmp_path: Path) -> None:
     assert bundle["train_config"]["objective"]["lambda_kd"] == best, "training takes what the search found"
 
 
+@pytest.mark.chaos
 def test_a_real_archive(ray_cluster: None, short: None, real_data: Path, tmp_path: Path) -> None:
     report = demo.run_demo(tmp_path / "out", archive=real_data / "ptbxl-500hz", num_records=150)
     assert "NORM" in report.read_text()

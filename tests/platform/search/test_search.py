@@ -74,6 +74,7 @@ def test_a_search_ranks_its_trials_and_train_takes_the_best(practice_shards: Pat
         tune_model(practice_shards, out, make_search(seed=7))
 
 
+@pytest.mark.chaos
 def test_trials_of_two_workers_are_ray_train_runs(practice_shards: Path, tmp_path: Path) -> None:
     search = make_search({"epochs": 1, "scaling": {"num_workers": 2}}, num_trials=1, searcher="random")
     (entry,) = tune_model(practice_shards, tmp_path / "search", search).ranked
@@ -123,6 +124,7 @@ def test_failures_are_told_and_end_nothing(
     assert all(f"{weight:g}" in board for weight in failed)
 
 
+@pytest.mark.chaos
 def test_a_budget_stops_a_search_and_a_greater_one_goes_on_to_confirm_the_best(
     practice_shards: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def worker_processes(parent: psutil.Process) -> list[psutil.Process]:
     return [p for p in parent.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
 
 
+@pytest.mark.chaos
 def test_a_run_survives_its_worker_and_its_driver(
     practice_shards: Path, tmp_path: Path, tiny_config: Config, tiny_command: Callable[..., list[str]]
 ) -> None:
