@@ -45,25 +45,17 @@ START_S = 180
 
 def run_bare(bundle: str, pages: str, seconds: str) -> dict[str, float]:
     """pages/s of threads that read beside batches that are predicted; milliseconds of one page, and of a full batch."""
-    import cv2
     import numpy as np
-    from threadpoolctl import threadpool_limits
 
-    from vizecg.platform.backends.cache import compile_cached
-    from vizecg.platform.data.read_page import Reading
+    from vizecg.benchmarks.serving_peers import READING, load_predictor
     from vizecg.platform.errors import PageError
-    from vizecg.platform.predictor import PagePredictor
 
-    cv2.setNumThreads(1)
-    threadpool_limits(1, user_api="blas")
-    facts, compiled = compile_cached(bundle)
-    predictor = PagePredictor(facts, compiled.load(CORES), compiled.name)
+    predictor = load_predictor(bundle, CORES)
     bodies = [file.read_bytes() for file in sorted(Path(pages).rglob("*.png"))]
-    reading = Reading(quality=True)
 
     def read(number: int) -> Any:
         try:
-            return predictor.read(bodies[number % len(bodies)], reading).pixels
+            return predictor.read(bodies[number % len(bodies)], READING).pixels
         except PageError:  # Its check refuses one page in some hundred, as the endpoint's does.
             return read(number + 1)
 

@@ -35,8 +35,8 @@ READING = Reading(quality=True)
 """What the endpoint does with every page."""
 
 
-def load_predictor() -> "PagePredictor":
-    """Of the bundle that the starter was told, in a worker of a peer."""
+def load_predictor(bundle: str = "", num_threads: int = 0) -> "PagePredictor":
+    """Of the bundle that the starter was told, in a worker of a peer; or of this one, with so many threads."""
     import cv2
     from threadpoolctl import threadpool_limits
 
@@ -45,10 +45,9 @@ def load_predictor() -> "PagePredictor":
 
     cv2.setNumThreads(1)
     threadpool_limits(1, user_api="blas")
-    bundle = os.environ["PEER_BUNDLE"]
     # What a measurement before it chose: workers that compare backends beside each other may choose worse.
-    facts, compiled = compile_cached(bundle)
-    return PagePredictor(facts, compiled.load(int(os.environ["PEER_THREADS"])), compiled.name)
+    facts, compiled = compile_cached(bundle or os.environ["PEER_BUNDLE"])
+    return PagePredictor(facts, compiled.load(num_threads or int(os.environ["PEER_THREADS"])), compiled.name)
 
 
 def start_peer(

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
-from ray.serve.schema import LoggingConfig
 
 from ..platform.errors import UserError
 from .access import Access, require_keys
@@ -209,8 +208,6 @@ def build(args: AppArgs) -> Application:
         backpressure_config=BackpressureConfig(retry_after_s=1),
         ray_actor_options={"num_cpus": args.num_cpus},
         user_config=args.live.model_dump(),
-        # Requests have a line of ours, with more in it; Serve's own line of each would cost as much again.
-        logging_config=LoggingConfig(encoding="JSON", enable_access_log=False),
     ).bind(fixed, hub, *classifiers)
 
 

@@ -36,8 +36,7 @@ class LocalModels:
         folder = local_bundle(location)
         device = "cuda" if self._args.num_gpus else "cpu"
         bundle, compiled = compile_apart(folder, self._args.backend, device)
-        num_threads = self._args.num_threads or max(1, round(self._args.num_cpus))
-        predictor = PagePredictor(bundle, compiled.load(num_threads, device), compiled.name)
+        predictor = PagePredictor(bundle, compiled.load(self._args.predicting_threads, device), compiled.name)
         batcher = Batcher(
             predictor.predict_pages, self._args.max_batch_size, self._executor,
             on_batch=lambda pages: self._metrics.observe_batch(pages, name),

@@ -27,6 +27,8 @@ from .listening import Listening
 APPLICATION = "vizecg"
 READY_TIMEOUT_S = 60
 REQUEST_TIMEOUT_S = 60
+_LOG = {"encoding": "JSON", "enable_access_log": False}
+"""Requests have a line of ours, with more in it; Serve's own line of each would cost as much again."""
 SERVICER = "vizecg.serve.grpc.vizecg_pb2_grpc.add_VizECGServicer_to_server"
 
 
@@ -98,7 +100,7 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
                 else {"port": ports.grpc, "grpc_servicer_functions": [SERVICER]},
                 logging_config={"log_level": "WARNING"},
             )
-            serve.run(build(AppArgs(bundle=_absolute(bundle), **app_args)), name=APPLICATION)
+            serve.run(build(AppArgs(bundle=_absolute(bundle), **app_args)), name=APPLICATION, logging_config=_LOG)
             _wait_until_ready(listening, ports.http)
             host, scheme = listening.url_host, "https" if listening.tls else "http"
             grpc_address = f"{host}:{ports.grpc}" if ports.grpc is not None else None

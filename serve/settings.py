@@ -61,6 +61,11 @@ class AppArgs(BaseModel):
     """What `user_config` of the deployment replaces while the application runs."""
 
     @property
+    def predicting_threads(self) -> int:
+        """As many as `num_threads` means."""
+        return self.num_threads or max(1, round(self.num_cpus))
+
+    @property
     def decoding_threads(self) -> int:
         """As many as `num_decoders` means."""
         return self.num_decoders or max(1, round(self.num_cpus)) + 1

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..bundle_facts import Bundle
-from .cache import compile_cached, is_kept
+from .cache import compile_cached, find_compiled
 from .compiled import Compiled
 
 LONGEST_S = 900
@@ -25,7 +25,10 @@ def compile_apart(folder: Path | str, backend: str = "auto", device: str = "cpu"
     Raises:
         UserError: as `compile_cached`.
     """
-    if backend == "auto" and device == "cpu" and not is_kept(folder, backend, device):
+    bundle, kept = find_compiled(folder, backend, device)
+    if kept is not None:
+        return bundle, kept
+    if backend == "auto" and device == "cpu":
         command = [sys.executable, "-m", __spec__.name, str(folder)]
         # What goes wrong there goes wrong again below, and is told there.
         with suppress(subprocess.TimeoutExpired):

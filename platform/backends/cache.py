@@ -27,10 +27,10 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VIZECG_CACHE") or Path.home() / ".cache" / "vizecg")
 
 
-def is_kept(folder: Path | str, backend: str = "auto", device: str = "cpu") -> bool:
-    """Whether `compile_cached` will find it; raises UserError where there is no bundle."""
+def find_compiled(folder: Path | str, backend: str = "auto", device: str = "cpu") -> tuple[Bundle, Compiled | None]:
+    """What an earlier call on this machine has left, None where nothing; UserError where there is no whole bundle."""
     bundle, _ = read_checked(Path(folder))
-    return _read(_place(bundle, backend, device)) is not None
+    return bundle, _read(_place(bundle, backend, device))
 
 
 def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu") -> tuple[Bundle, Compiled]:
@@ -39,9 +39,7 @@ def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu
     Raises:
         UserError: as `compile_bundle`.
     """
-    bundle, _ = read_checked(Path(folder))
-    place = _place(bundle, backend, device)
-    kept = _read(place)
+    bundle, kept = find_compiled(folder, backend, device)
     if kept is not None:
         return bundle, kept
     # Late: it imports torch, which a process that finds its backend compiled can do without.
@@ -49,7 +47,7 @@ def compile_cached(folder: Path | str, backend: str = "auto", device: str = "cpu
 
     compiled = compile_bundle(folder, backend, device)
     with suppress(OSError):  # A full or read-only disk: then it is made again next time.
-        _write(place, compiled)
+        _write(_place(bundle, backend, device), compiled)
     return bundle, compiled
 
 

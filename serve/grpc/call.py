@@ -55,7 +55,7 @@ class Call:
 
     def refuse(self, error: Exception) -> Refused:
         """End with the status of an error. Raising it would cost the trailing metadata, and fill Serve's log."""
-        refused = self.refusal(error)
+        refused = told_of(error, self.request_id)
         self.exchange.status, self.exchange.code = refused.status, refused.code
         trailing = [("x-request-id", self.request_id), ("vizecg-code", refused.code)]
         if refused.retry_after_s is not None:
@@ -65,10 +65,6 @@ class Call:
         self._context.set_code(_CODES.get(refused.status, StatusCode.INVALID_ARGUMENT))
         self._context.set_details(refused.detail)
         return refused
-
-    def refusal(self, error: Exception) -> Refused:
-        """What the client is told of an error; one of ours goes to the log."""
-        return told_of(error, self.request_id)
 
 
 def _host(peer: str) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ..guard import Authorize, Watch, unwatched
 from ..places import Places
-from ..problems import Refused, problem_of
+from ..problems import Refused, problem_of, told_of
 from ..schemas import BatchItem, Health
 from ..service import PageService
 from ..settings import AppArgs
@@ -150,7 +150,7 @@ class _Calls:
             async for item in self._service.predict_files([(name, request.image)], options, call.request_id):
                 yield item.model_copy(update={"index": index})
         except Exception as error:
-            yield _refused_item(index, name, call.refusal(error), call)
+            yield _refused_item(index, name, told_of(error, call.request_id), call)
 
     def _check_size(self, request: vizecg_pb2.PredictRequest, call: Call) -> None:
         call.exchange.bytes_in += len(request.image)

@@ -3,10 +3,10 @@
 import base64
 import io
 import re
-import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -314,21 +314,16 @@ def test_real_prints_get_an_answer_or_a_clear_refusal(client: httpx.Client, real
     assert read >= 0.9 * len(small)
 
 
-def test_the_web_page_shows_the_predictors_numbers(endpoint: str, pages: list[bytes], predictor: Predictor):
-    """In Chromium; test_page.py has all else that the page does, on a stub."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: it is in the dev extra")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed (on Debian: apt install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.goto(endpoint)
-        page.set_input_files("#file", {"name": "page.png", "mimeType": "image/png", "buffer": pages[0]})
-        sync_api.expect(page.locator("#result")).to_be_visible(timeout=30_000)
-        names = page.locator("#labels .name").all_inner_texts()
-        lines = page.locator("#labels .label").all_inner_texts()
-        browser.close()
+def test_the_web_page_shows_the_predictors_numbers(
+    endpoint: str, browser: Any, pages: list[bytes], predictor: Predictor
+):
+    """In Chromium; test_page.py has all else that the page does, on a stub. Last here: see the browser's fixture."""
+    page = browser.new_page()
+    page.goto(endpoint)
+    page.set_input_files("#file", {"name": "page.png", "mimeType": "image/png", "buffer": pages[0]})
+    page.locator("#result").wait_for(timeout=30_000)
+    names = page.locator("#labels .name").all_inner_texts()
+    lines = page.locator("#labels .label").all_inner_texts()
     labels, probability = predictor.bundle.label_space.labels, expected(predictor, pages[0])
     by_name = {label.name: 100 * p for label, p in zip(labels, probability, strict=True)}
     shown = {name: float(re.findall(r"([\d.]+)\s*%", line)[0]) for name, line in zip(names, lines, strict=True)}

@@ -3,7 +3,6 @@
 import io
 import json
 import runpy
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,18 +36,6 @@ DROP = """({name, type, bytes, kind}) => {
         : new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
     document.body.dispatchEvent(event);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    # Of the module: while Playwright runs, this thread has an event loop, and tests of other modules make their own.
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed (on Debian: apt install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
