@@ -1,5 +1,6 @@
 """Every manifest against the fields that Kubernetes and KubeRay know, and against what this project says elsewhere."""
 
+import importlib.metadata
 import importlib.resources
 import json
 import re
@@ -19,7 +20,8 @@ from vizecg.platform.config import load_config
 
 ROOT = Path(vizecg.__file__).parent
 CLUSTER = ROOT / "cluster"
-MANIFESTS = sorted(CLUSTER.glob("*.yaml"))
+MANIFESTS = sorted(CLUSTER.glob("ray-*.yaml"))
+GRPC_FILE = "service.grpc.yaml"
 CLUSTER_FILE, JOB_FILE, SERVICE_FILE = "ray-cluster.vizecg.yaml", "ray-job.train.yaml", "ray-service.predict.yaml"
 KUBERNETES = "kubernetes-json-schema/v1.33.0-local-strict/_definitions.json"
 IMAGE = f"vizecg:{vizecg.__version__}-ray{ray.__version__}"
@@ -57,7 +59,7 @@ def test_the_three_kinds_are_there():
     assert {yaml.safe_load(path.read_text())["kind"] for path in MANIFESTS} == {"RayCluster", "RayJob", "RayService"}
 
 
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CLUSTER.glob("*.yaml")), ids=lambda path: path.name)
 def test_manifest_has_known_fields_only(path: Path, validator: Draft202012Validator):
     validator.validate(yaml.safe_load(path.read_text()))
 
@@ -78,6 +80,7 @@ def test_manifest_has_known_fields_only(path: Path, validator: Draft202012Valida
         (JOB_FILE, "spec.rayClusterSpec", "rayversion", "2.60.0"),
         (SERVICE_FILE, "spec", "rayClusterSpec", {}),
         (SERVICE_FILE, "spec", "serveConfigV2", {"applications": []}),
+        (GRPC_FILE, "spec", "selectors", {}),
     ],
 )
 def test_a_mistyped_key_or_value_is_refused(
@@ -104,6 +107,8 @@ def test_dockerfile_builds_that_image():
     assert f"-t {IMAGE} " in dockerfile
     assert re.findall(r"ARG RAY_VERSION=(\S+)", dockerfile) == [ray.__version__]
     assert "--constraint /tmp/constraints.txt" in dockerfile
+    (extras,) = re.findall(r"\.whl\)\[(\S+)\]", dockerfile)
+    assert set(extras.split(",")) <= set(importlib.metadata.metadata("vizecg").get_all("Provides-Extra") or ())
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
@@ -127,6 +132,25 @@ def test_every_mount_has_its_volume(path: Path):
 def test_service_holds_serve_yaml():
     embedded = yaml.safe_load(load(SERVICE_FILE)["spec"]["serveConfigV2"])
     assert embedded == yaml.safe_load((ROOT / "serve" / "serve.yaml").read_text())
+
+
+def ports(container: dict[str, Any]) -> dict[str, int]:
+    return {port["name"]: port["containerPort"] for port in container["ports"]}
+
+
+def test_both_protocols_have_a_kubernetes_service():
+    manifest = load(SERVICE_FILE)
+    config = yaml.safe_load(manifest["spec"]["serveConfigV2"])
+    head, worker = groups(manifest)
+    # KubeRay makes its Service only where the head has a port of this name, and for that port alone.
+    assert ports(head["template"]["spec"]["containers"][0])["serve"] == config["http_options"]["port"]
+    spec = load(GRPC_FILE)["spec"]
+    (port,) = spec["ports"]
+    exposed = ports(worker["template"]["spec"]["containers"][0])
+    assert exposed[port["targetPort"]] == port["port"] == config["grpc_options"]["port"]
+    selector = dict(spec["selector"])
+    assert selector.pop("ray.io/serve") == "true"
+    assert selector.items() <= worker["template"]["metadata"]["labels"].items()
 
 
 def test_job_trains_on_workers_that_its_cluster_has():
