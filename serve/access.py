@@ -36,16 +36,28 @@ class Access:
         if self._keys is not None:
             return self._keys.admit(_secret(headers)).name
         # A proxy in front would make everybody look like this machine, and what it says of others could be anybody's.
+        # Of those that say nothing, and of a page elsewhere whose name was pointed here, the name asked for tells.
         forwarded = any(name in headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
-        if forwarded or client is None or not _is_loopback(client):
-            text = "Without API keys this endpoint answers only its own machine; `vizecg keys` makes some."
+        if forwarded or client is None or not _is_loopback(client) or not _is_local_name(headers.get("host")):
+            text = (
+                "Without API keys this endpoint answers only its own machine, as localhost; `vizecg keys` makes some."
+            )
             raise Refused(401, "unauthorized", text)
         return None
 
 
 def _secret(headers: Mapping[str, str]) -> str | None:
+    if key := headers.get("x-api-key"):
+        return key  # First: a gateway's own token may stand in the other.
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _is_local_name(host: str | None) -> bool:
+    """What a client of HTTP/1.1 asked for; gRPC's is not told."""
+    return (
+        host is None or host.partition(":")[0].lower() == "localhost" or _is_loopback(host.rpartition("]")[0] or host)
+    )
 
 
 def _is_loopback(client: str) -> bool:

@@ -80,7 +80,7 @@ def client_of(service: Service, told: list[Exchange] | None = None, address: str
             (told if told is not None else []).append(exchange)
 
     api = create_api(service, ARGS, Access(None), watch)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(api, client=(address, 1)), base_url="http://replica")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api, client=(address, 1)), base_url="http://localhost")
 
 
 def ask(service: Service, *requests: tuple[str, str, dict[str, Any]], **options: Any) -> list[httpx.Response]:
@@ -209,7 +209,7 @@ def test_a_prefix_in_front_opens_nothing(path: str):
     async def run() -> list[int]:
         api = create_api(Service(), ARGS, Access(None))
         transport = httpx.ASGITransport(api, root_path="/ecg", client=("192.0.2.7", 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return [(await client.get(f"/ecg{place}")).status_code for place in (path, "/healthz")]
 
     assert asyncio.run(run()) == [401, 200]

@@ -164,6 +164,18 @@ def test_without_keys_nobody_comes_through_a_proxy(header: str):
         Access(None)({header: "127.0.0.1"}, "127.0.0.1")
 
 
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.1:8000", "[::1]:8000", "::1"])
+def test_without_keys_this_machine_asks_for_itself(host: str):
+    assert Access(None)({"host": host}, "127.0.0.1") is None
+
+
+@pytest.mark.parametrize("host", ["ecg.example.org", "evil.example:8000", "192.0.2.7:8000", "127.0.0.1.evil.example"])
+def test_without_keys_another_name_for_this_machine_opens_nothing(host: str):
+    """A gateway that adds no header of its own, or a page elsewhere whose name was pointed here."""
+    with pytest.raises(Refused, match="localhost"):
+        Access(None)({"host": host}, "127.0.0.1")
+
+
 def test_both_headers_bring_a_key(tmp_path: Path):
     path = tmp_path / "keys.json"
     secret = add_key(path, "radiology")
@@ -171,5 +183,6 @@ def test_both_headers_bring_a_key(tmp_path: Path):
     assert access({"authorization": f"Bearer {secret}"}, "10.0.0.7") == "radiology"
     assert access({"authorization": f"bearer  {secret}"}, None) == "radiology"
     assert access({"x-api-key": secret}, "10.0.0.7") == "radiology"
+    assert access({"x-api-key": secret, "authorization": "Bearer of-the-gateway"}, "10.0.0.7") == "radiology"
     with pytest.raises(Refused):
         access({"authorization": f"Basic {secret}"}, "127.0.0.1")
