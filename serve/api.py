@@ -39,8 +39,6 @@ PAGE_FOLDER = Path(__file__).parent / "page"
 _MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 MAX_FILES = 64
-UPLOAD_S = 30.0
-"""Longest time in which a body must arrive: a place is taken meanwhile."""
 _OPEN = ("/healthz", "/readyz", "/openapi.json")
 """What needs no key, beside the web page."""
 
@@ -113,7 +111,7 @@ def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: Plac
         kind = wanted_report(request.headers.get("accept"), report)
         options = replace(options, page=page) if kind is None else kind.completed(replace(options, page=page))
         async with places.take():
-            data = await _received(read_image(request, args.max_body_bytes))
+            data = await _received(read_image(request, args.max_body_bytes), args.max_upload_s)
             answer = await service.predict(data, options, request.state.request_id)
             _note(request, [answer])
             return _json(answer) if kind is None else await report_of(kind, answer, data)
@@ -129,7 +127,9 @@ def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: Places
     async def predict_batch(request: Request, options: Options) -> Response:
         """Read many pages; each has its own status, and what is wrong with one of them stops no other."""
         async with places.take():
-            files = await _received(read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages)))
+            files = await _received(
+                read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages)), args.max_upload_s
+            )
             items = [item async for item in service.predict_files(files, options, request.state.request_id)]
         read = [item.result for item in items if item.result is not None]
         _note(request, read)
@@ -174,13 +174,13 @@ def _text_response() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
-async def _received(body: Awaitable[Body]) -> Body:
+async def _received(body: Awaitable[Body], max_s: float) -> Body:
     """A body that arrives in time; raises Refused for one that does not."""
     try:
-        async with asyncio.timeout(UPLOAD_S):
+        async with asyncio.timeout(max_s):
             return await body
     except TimeoutError:
-        text = f"The body did not arrive within {UPLOAD_S:g} s."
+        text = f"The body did not arrive within {max_s:g} s."
         raise Refused(400, "incomplete_body", text) from None
 
 

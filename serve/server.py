@@ -97,7 +97,11 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
                 http_options={**listening.http_options(ports.http), "request_timeout_s": REQUEST_TIMEOUT_S},
                 grpc_options=None
                 if ports.grpc is None
-                else {"port": ports.grpc, "grpc_servicer_functions": [SERVICER]},
+                else {
+                    "port": ports.grpc,
+                    "grpc_servicer_functions": [SERVICER],
+                    "request_timeout_s": REQUEST_TIMEOUT_S,
+                },
                 logging_config={"log_level": "WARNING"},
             )
             serve.run(build(AppArgs(bundle=_absolute(bundle), **app_args)), name=APPLICATION, logging_config=_LOG)

@@ -14,10 +14,13 @@ class AppArgs(BaseModel):
 
     bundle: str
     """Folder or URI of the model bundle that answers unless a request names another."""
+    bundle_hash: str | None = None
+    """Content hash that `bundle` must have, for a place whose files may change: another one there fails the start."""
     models: dict[Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")], str] = {}
     """Other bundles by the name under which requests ask for them; loaded when they are first asked for."""
     models_in_memory: int = Field(3, ge=1)
-    """Bundles that a replica keeps loaded, the default one among them; the one not asked for longest goes first."""
+    """Bundles that a replica keeps loaded, the default one among them, and one more at least where there are others;
+    the one not asked for longest goes first."""
     backend: str = "auto"
     """What predicts (platform/backends/choose.py): `auto` takes the fastest that agrees with torch in fp32."""
     keys_file: str | None = None
@@ -53,12 +56,19 @@ class AppArgs(BaseModel):
     """Largest picture that is decoded."""
     max_batch_pages: int = Field(64, ge=1)
     """Pages of one batch request."""
+    max_upload_s: float = Field(30.0, gt=0)
+    """Longest time in which a body, or the next file of a gRPC stream, must arrive: it holds a place meanwhile."""
     max_decode_s: float = Field(10.0, gt=0)
     """Longest time in which a page is decoded and checked; what takes longer is answered 422."""
     check_pages: bool = True
     """Refuse pictures that are no page of an ECG."""
     live: "LiveSettings" = Field(default_factory=lambda: LiveSettings())
     """What `user_config` of the deployment replaces while the application runs."""
+
+    @property
+    def other_models_in_memory(self) -> int:
+        """Beside the default one."""
+        return max(1, self.models_in_memory - 1)
 
     @property
     def predicting_threads(self) -> int:

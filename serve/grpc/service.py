@@ -1,5 +1,7 @@
 """The gRPC side of a replica: what vizecg.proto offers, over a PageService."""
 
+import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import partial
@@ -131,7 +133,13 @@ class _Calls:
         self, requests: "gRPCInputStream[vizecg_pb2.PredictRequest]", call: Call
     ) -> AsyncGenerator[BatchItem, None]:
         num_pages, most = 0, self._args.max_batch_pages
-        async with aclosing(in_order(requests, partial(self._read_file, call), self._args.max_batch_size)) as items:
+        work, in_work = partial(self._read_file, call), self._args.max_batch_size
+
+        def size_of(request: vizecg_pb2.PredictRequest) -> int:
+            # Files in work have together no more bytes than a batch over HTTP.
+            return min(in_work, max(1, math.ceil(len(request.image) * in_work / self._args.max_body_bytes)))
+
+        async with aclosing(in_order(_arriving(requests, self._args.max_upload_s), work, in_work, size_of)) as items:
             async for item in items:
                 num_pages += 1
                 if num_pages > most:
@@ -162,6 +170,22 @@ class _Calls:
         call = Call(context, method)
         with self._watch(call.exchange, call.headers.get("traceparent")):
             yield call
+
+
+async def _arriving(
+    requests: AsyncIterator[vizecg_pb2.PredictRequest], max_s: float
+) -> AsyncIterator[vizecg_pb2.PredictRequest]:
+    """Raises Refused where the next one does not come in time: a stream holds a place."""
+    messages = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(max_s):
+                request = await anext(messages)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Refused(400, "incomplete_body", f"The next file did not arrive within {max_s:g} s.") from None
+        yield request
 
 
 def _refused_item(index: int, file_name: str | None, refused: Refused, call: Call) -> BatchItem:

@@ -217,6 +217,31 @@ def test_few_requests_are_in_work_at_once(most: int):
     assert given == 20
 
 
+def test_large_requests_take_the_places_of_many():
+    in_work: set[int] = set()
+    most: list[int] = []
+
+    async def work(index: int, size: int) -> AsyncIterator[int]:
+        in_work.add(index)
+        most.append(sum(SIZES[each] for each in in_work))
+        await asyncio.sleep(0.002)
+        in_work.discard(index)
+        yield index
+
+    async def requests() -> AsyncIterator[int]:
+        for size in SIZES:
+            yield size
+
+    async def run() -> list[int]:
+        return [answer async for answer in in_order(requests(), work, 4, lambda size: size)]
+
+    assert asyncio.run(run()) == [*range(len(SIZES))]
+    assert max(most) == 4
+
+
+SIZES = (1, 4, 1, 1, 3, 2, 4, 4, 1, 1, 1, 1)
+
+
 def test_what_breaks_the_stream_is_raised_after_the_answers_before_it():
     async def requests() -> AsyncIterator[int]:
         yield 1
@@ -395,6 +420,22 @@ def test_a_full_replica_refuses_and_a_client_that_leaves_gives_its_place_back():
     assert full.code is grpc.StatusCode.UNAVAILABLE and full.trailing["vizecg-code"] == "busy"
     assert free.code is None
     assert sorted(one.status for one in told) == [200, 200, 499, 503]
+
+
+def test_a_stream_that_sends_nothing_gives_its_place_back():
+    told: list[Exchange] = []
+    service = GrpcService(FakePages(), authorize, ARGS.model_copy(update={"max_upload_s": 0.05}), hearing(told))
+
+    async def silent() -> AsyncIterator[Any]:
+        yield pb.PredictRequest(image=b"page")
+        await asyncio.Event().wait()
+
+    async def ask() -> list[Any]:
+        return [item async for item in service.PredictBatch(silent(), Context(KEY))]
+
+    items = asyncio.run(asyncio.wait_for(ask(), 5))
+    assert [item.status for item in items] == [200, 400] and items[1].problem.code == "incomplete_body"
+    assert [(one.status, one.code) for one in told] == [(400, "incomplete_body")]
 
 
 @pytest.mark.parametrize("peer", ["ipv4:127.0.0.1:1", "ipv6:[::1]:1", "ipv6:%5B::1%5D:1", "ipv6:[::ffff:127.0.0.1]:1"])
