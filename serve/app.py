@@ -5,9 +5,9 @@ On a CPU one deployment decodes and predicts: a second costs more than it gives 
 decodes on CPUs in front of Classifier. Metrics adds up what all replicas count.
 """
 
-import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -22,7 +22,8 @@ from .api import create_api
 from .batcher import Pages, Predicted
 from .grpc.service import GrpcService
 from .keys import KeyRing
-from .loading import LocalModels, RemoteModels
+from .live import LiveChanges
+from .loading import Loads, LocalModels, RemoteModels
 from .models import ModelShelf, ServedModel
 from .observe.hub import MetricsHub
 from .observe.metrics import ReplicaMetrics
@@ -74,30 +75,34 @@ class Classifier:
     def __init__(self, args: AppArgs, hub: Any):
         self._metrics = ReplicaMetrics()
         self._models = LocalModels(args, self._metrics)
-        self._room = args.models_in_memory + 2  # The default model and one on trial, beside.
-        self._loaded: OrderedDict[str, ServedModel] = OrderedDict()
-        self._loading = asyncio.Lock()
+        self._room = 1 + args.other_models_in_memory + 1  # The default model, and one on trial.
+        self._kept: OrderedDict[str, ServedModel] = OrderedDict()
+        self._loads: Loads[tuple[str, str, str], ServedModel] = Loads(self._load)
         self._pusher = MetricsPusher(hub, self._metrics)
 
     async def load(self, name: str, location: str, bundle_hash: str) -> str:
         """The backend that predicts with the bundle of that hash; UserError where another one lies there now."""
-        return (await self._model(name, location, bundle_hash)).backend
+        return (await self._model((name, location, bundle_hash))).backend
 
     async def predict(self, name: str, location: str, bundle_hash: str, page: Pages) -> Predicted:
         """A page (3, H, W); those that arrive together are predicted together."""
-        return await (await self._model(name, location, bundle_hash)).predict(page)
+        return await (await self._model((name, location, bundle_hash))).predict(page)
 
-    async def _model(self, name: str, location: str, bundle_hash: str) -> ServedModel:
-        async with self._loading:
-            if bundle_hash not in self._loaded:
-                model = await asyncio.to_thread(self._models.load, name, location)
-                if model.bundle.content_hash != bundle_hash:
-                    raise UserError(f"{location}: the bundle has changed since it was deployed; deploy it anew")
-                self._loaded[bundle_hash] = model
-                if len(self._loaded) > self._room:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(bundle_hash)
-            return self._loaded[bundle_hash]
+    async def _model(self, which: tuple[str, str, str]) -> ServedModel:
+        bundle_hash = which[-1]
+        model = self._kept.get(bundle_hash) or await self._loads(which)
+        self._kept[bundle_hash] = model
+        self._kept.move_to_end(bundle_hash)
+        if len(self._kept) > self._room:
+            self._kept.popitem(last=False)
+        return model
+
+    def _load(self, which: tuple[str, str, str]) -> ServedModel:
+        name, location, bundle_hash = which
+        model = self._models.load(name, location)
+        if model.bundle.content_hash != bundle_hash:
+            raise UserError(f"{location}: the bundle has changed since it was deployed; deploy it anew")
+        return model
 
 
 @serve.deployment(name=DEPLOYMENT)
@@ -114,10 +119,15 @@ class PageReader(GrpcService):
         self._models = RemoteModels(classifier, self._metrics) if classifier else LocalModels(args, self._metrics)
         with ThreadPoolExecutor(1) as pool:  # On Serve's event loop no answer of a classifier can be waited for.
             default = pool.submit(self._models.load, DEFAULT_MODEL, args.bundle).result()
+        if args.bundle_hash not in (None, found := default.bundle.content_hash):
+            raise UserError(
+                f"{args.bundle}: the bundle's hash is {found}, not {args.bundle_hash}, as `bundle_hash` asks"
+            )
         self._shelf = ModelShelf(default, args.models, self._other_loader(), self._load_canary)
         self._pusher = MetricsPusher(hub, self._metrics, self._shared_by if keys else None)
         self._keys = keys
-        self._hub, self._configured, self._wanted = hub, False, LiveSettings()
+        # Metrics remembers what replicas have in force, for those that start while `user_config` holds a mistake.
+        self._changes = LiveChanges(self._shelf, hub.accepted.remote, hub.accept.remote, self._refuse_settings)
         tracer = Tracer.from_environment(replica=serve.get_replica_context().replica_tag)
         self._watch = RequestWatch(self._metrics, tracer)
         self._replica = PageReplica(args, self._shelf, self._metrics, self._pusher.collect, tracer)
@@ -129,37 +139,12 @@ class PageReader(GrpcService):
         return create_api(self._replica, self._args, self._access, self._watch.around, self._places)
 
     async def reconfigure(self, user_config: dict[str, Any] | None) -> None:
-        """Thresholds and the bundle on trial, changed while requests are answered.
+        """Thresholds and the bundle on trial, changed while requests are answered; called by Serve.
 
         A mistake fails the application's first start. Later, and in replicas that start later, the settings before it
-        stay in force, since an endpoint that answers as before is better than none.
+        stay in force.
         """
-        try:
-            settings = LiveSettings.of(user_config)
-            # Serve sends a replica nothing while this runs, so a new bundle is loaded afterwards.
-            self._shelf.configure(settings.model_copy(update={"canary": None}))
-        except ValueError as error:
-            before = None if self._configured else await self._hub.accepted.remote()
-            if not self._configured and before is None:
-                raise
-            self._refuse_settings(error)
-            if before is None:
-                return
-            settings = LiveSettings.of(before)
-            self._shelf.configure(settings.model_copy(update={"canary": None}))
-        self._configured, self._wanted = True, settings
-        await self._hub.accept.remote(settings.model_dump())
-        if settings.canary is not None:
-            self._loading = asyncio.create_task(self._load_canary_later())
-
-    async def _load_canary_later(self) -> None:
-        tried: LiveSettings | None = None
-        while tried is not self._wanted:  # Changed again while it was loaded.
-            tried = self._wanted
-            try:
-                await asyncio.to_thread(self._shelf.configure, tried)
-            except Exception as error:  # Storage, backend and Ray each fail in ways of their own.
-                self._refuse_settings(error)
+        await self._changes.take(user_config)
 
     def _refuse_settings(self, error: Exception) -> None:
         self._metrics.settings_refused()
@@ -170,10 +155,17 @@ class PageReader(GrpcService):
         if self._replica.is_stuck:
             raise RuntimeError("every decoding thread is busy with a page that takes too long")
 
-    def _other_loader(self) -> Any:
-        @serve.multiplexed(max_num_models_per_replica=self._args.models_in_memory)
+    def _other_loader(self) -> Callable[[str], Awaitable[ServedModel]]:
+        loads = Loads(lambda name: self._models.load(name, self._args.models[name]))
+
+        @serve.multiplexed(max_num_models_per_replica=self._args.other_models_in_memory)
+        async def keep(name: str) -> ServedModel:
+            return await loads(name)
+
         async def load(name: str) -> ServedModel:
-            return await asyncio.to_thread(self._models.load, name, self._args.models[name])
+            # First, since Serve makes room before it asks, again for everyone who gives up waiting.
+            await loads(name)
+            return await keep(name)  # pyrefly: ignore[not-callable]
 
         return load
 

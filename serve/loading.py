@@ -3,10 +3,13 @@
 Shapes: B pages, K labels, H x W pixels.
 """
 
+import asyncio
 import time
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 from ray.exceptions import RayError, RayTaskError
@@ -21,6 +24,34 @@ from .models import ServedModel
 from .observe.metrics import ReplicaMetrics
 from .problems import Refused
 from .settings import AppArgs
+
+Key = TypeVar("Key", bound=Hashable)
+Loaded = TypeVar("Loaded")
+
+
+class Loads(Generic[Key, Loaded]):
+    """What takes long to load: once for all who ask meanwhile, and to its end where they give up waiting."""
+
+    def __init__(self, load: Callable[[Key], Loaded]):
+        """`load` is called on a thread."""
+        self._load = load
+        self._there: WeakValueDictionary[Key, Loaded] = WeakValueDictionary()
+        self._under_way: dict[Key, asyncio.Task[Loaded]] = {}
+        """With those that ended while nobody waited: the next who asks gets what they loaded, or hears why not."""
+
+    async def __call__(self, key: Key) -> Loaded:
+        """At once while somebody has it still; raises what `load` raises."""
+        if (found := self._there.get(key)) is not None:
+            return found
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(asyncio.to_thread(self._load, key))
+        try:
+            loaded = self._there[key] = await asyncio.shield(task)
+            return loaded
+        finally:
+            if task.done() and self._under_way.get(key) is task:
+                del self._under_way[key]
 
 
 class LocalModels:

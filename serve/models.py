@@ -3,23 +3,28 @@
 Shapes: K labels, H x W pixels.
 """
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from ..platform.bundle_facts import CARD, Bundle
 from ..platform.errors import UserError
 from ..platform.predictor import Predictor
 from .batcher import Pages, Predicted
 from .problems import Refused
-from .schemas import SNOMED_URI, Code, ModelInfo, ModelList, ModelSummary
+from .schemas import SNOMED_URI, Code, ModelInfo, ModelList, ModelSummary, ThresholdSource
 from .settings import DEFAULT_MODEL, Canary, LiveSettings
 
 Predict = Callable[[Pages], Awaitable[Predicted]]
 """A prepared page (3, H, W) -> its calibrated probabilities."""
 
+MAX_WAIT_S = 10.0
+"""For a model that a request names and that is still being loaded: whoever waits holds a place."""
 _SYSTEMS = {"snomed": SNOMED_URI, "scp": "urn:oid:1.0.11073.91064"}
 """URIs of code systems; that of SCP-ECG (EN 1064) stands for its statement codes."""
 
@@ -58,10 +63,18 @@ class ServedModel:
         return path.read_text() if path.is_file() else ""
 
     def explainer(self) -> Predictor:
-        """The torch model, which can be looked into; loaded when first asked for, since most replicas never are."""
+        """The torch model, which can be looked into; loaded when first asked for, since most replicas never are.
+
+        Raises:
+            Refused: other weights lie there by now than those that answer.
+        """
         with self._lock:
             if self._explainer is None:
-                self._explainer = Predictor.load(self.folder, needs_pages=True)
+                found = Predictor.load(self.folder, needs_pages=True)
+                if found.bundle.content_hash != self.bundle.content_hash:
+                    text = f"Model {self.name!r} cannot be explained: its files were replaced after it was loaded."
+                    raise Refused(503, "bundle_replaced", text)
+                self._explainer = found
             return self._explainer
 
     def label_index(self, key: str) -> int:
@@ -79,8 +92,15 @@ class ServedModel:
         return sorted(known, key=lambda code: code.system != SNOMED_URI)
 
 
+class Threshold(NamedTuple):
+    """Of one label."""
+
+    value: float
+    source: ThresholdSource
+
+
 @dataclass(frozen=True)
-class _Live:
+class Live:
     """One state of what may change, swapped as a whole."""
 
     settings: LiveSettings
@@ -99,31 +119,41 @@ class ModelShelf:
     ):
         """`load_other` keeps what it has loaded, for as long as there is room."""
         self._default, self._others, self._load_other, self._load_canary = default, others, load_other, load_canary
-        self._loaded: dict[str, str] = {}
-        self._live = _Live(LiveSettings())
+        self._loaded: WeakValueDictionary[str, ServedModel] = WeakValueDictionary()
+        self._live = Live(LiveSettings())
 
     @property
     def default(self) -> ServedModel:
         return self._default
 
-    def configure(self, settings: LiveSettings) -> None:
-        """Take these settings from the next request on; takes as long as a bundle takes to load.
+    def has_to_load(self, settings: LiveSettings) -> bool:
+        """Whether `prepared` takes as long as a bundle takes to load."""
+        return settings.canary is not None and self._kept(settings.canary) is None
+
+    def prepared(self, settings: LiveSettings) -> Live:
+        """What `take` puts in force; on any thread.
 
         Raises:
-            UserError: a label or model that does not exist, or a bundle that cannot be served; nothing has changed.
+            UserError: a label or model that does not exist, or a bundle that cannot be served.
         """
-        self._check(settings)
-        before, canary = self._live, None
-        if settings.canary is not None:
-            same = before.canary is not None and before.settings.canary is not None
-            kept = same and before.settings.canary.bundle == settings.canary.bundle  # pyrefly: ignore[missing-attribute]
-            canary = before.canary if kept else self._load_canary(settings.canary)
-            assert canary is not None
-            if canary.bundle.label_space.keys != self._default.bundle.label_space.keys:
-                raise UserError(f"canary {settings.canary.bundle}: its labels are not those of the default model")
-        self._live = _Live(settings, canary)
+        self.check(settings)
+        if settings.canary is None:
+            return Live(settings)
+        canary = self._kept(settings.canary) or self._load_canary(settings.canary)
+        if canary.bundle.label_space.keys != self._default.bundle.label_space.keys:
+            raise UserError(f"canary {settings.canary.bundle}: its labels are not those of the default model")
+        return Live(settings, canary)
 
-    def _check(self, settings: LiveSettings) -> None:
+    def take(self, live: Live) -> None:
+        """From the next request on."""
+        self._live = live
+
+    def _kept(self, wanted: Canary) -> ServedModel | None:
+        live = self._live
+        return live.canary if live.settings.canary and live.settings.canary.bundle == wanted.bundle else None
+
+    def check(self, settings: LiveSettings) -> None:
+        """All but the bundle on trial; raises UserError for a label or model that does not exist."""
         for name, thresholds in settings.thresholds.items():
             if name != DEFAULT_MODEL and name not in self._others:
                 raise UserError(f"thresholds for model {name!r}, which is not served; there are {self._names}")
@@ -149,17 +179,22 @@ class ModelShelf:
         if name not in self._others:
             raise Refused(404, "no_such_model", f"There is no model {name[:40]!r}; there are {self._names}.")
         try:
-            model = await self._load_other(name)
+            async with asyncio.timeout(MAX_WAIT_S):
+                model = self._loaded[name] = await self._load_other(name)
         except UserError as error:
             raise Refused(503, "model_unavailable", f"Model {name!r} cannot be loaded: {error}.") from None
-        self._loaded[name] = model.bundle.content_hash
+        except TimeoutError:
+            text = f"Model {name!r} is being loaded; try again in a while."
+            raise Refused(503, "model_loading", text, retry_after_s=MAX_WAIT_S) from None
         return model
 
-    def thresholds(self, model: ServedModel) -> list[float]:
+    def thresholds(self, model: ServedModel) -> list[Threshold]:
         """In the order of the labels: the bundle's, with those of whoever runs the endpoint in their place."""
         own = self._live.settings.thresholds.get(model.name, {})
-        keys = model.bundle.label_space.keys
-        return [own.get(key, threshold) for key, threshold in zip(keys, model.bundle.thresholds, strict=True)]
+        return [
+            Threshold(own[key], "endpoint") if key in own else Threshold(value, "bundle")
+            for key, value in zip(model.bundle.label_space.keys, model.bundle.thresholds, strict=True)
+        ]
 
     def listed(self) -> ModelList:
         """All that requests may name, and the one on trial."""
@@ -169,7 +204,7 @@ class ModelShelf:
             models.append(_summary(live.canary, live.settings.canary.share))
         for name in self._others:
             known = self._loaded.get(name)
-            models.append(ModelSummary(name=name, architecture=None, bundle_hash=known, loaded=known is not None))
+            models.append(_summary(known, 0.0) if known else ModelSummary(name=name, architecture=None, loaded=False))
         return ModelList(models=models)
 
 

@@ -1,0 +1,89 @@
+"""Bundles that take long to load: once for all who ask, to the end, beside everything else."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+from vizecg.platform.errors import UserError
+from vizecg.serve.loading import Loads
+
+
+class Thing:
+    """What a weak reference can be had of."""
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.go = threading.Event()
+
+    def __call__(self, key: str) -> Thing:
+        self.calls.append(key)
+        assert self.go.wait(10)
+        if key == "broken":
+            raise UserError("nothing there")
+        return Thing()
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow()
+
+
+def test_all_who_ask_meanwhile_get_the_same(slow: Slow):
+    async def run() -> list[Thing]:
+        loads = Loads(slow)
+        asked = [asyncio.create_task(loads("a")) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        slow.go.set()
+        return [*await asyncio.gather(*asked), await loads("a")]
+
+    things = asyncio.run(run())
+    assert len({id(thing) for thing in things}) == 1 and slow.calls == ["a"]
+
+
+def test_it_is_loaded_to_the_end_where_nobody_waits_any_more(slow: Slow):
+    async def run() -> None:
+        loads = Loads(slow)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(loads("a"), 0.01)
+        slow.go.set()
+        await asyncio.sleep(0.1)
+        assert isinstance(await loads("a"), Thing)
+
+    asyncio.run(run())
+    assert slow.calls == ["a"]
+
+
+def test_the_next_who_asks_hears_why_not_and_the_one_after_tries_again(slow: Slow):
+    async def run() -> None:
+        loads = Loads(slow)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loads("broken"), 0.01)
+        slow.go.set()
+        await asyncio.sleep(0.1)
+        for calls in (1, 2):
+            with pytest.raises(UserError, match="nothing there"):
+                await loads("broken")
+            assert len(slow.calls) == calls
+
+    asyncio.run(run())
+
+
+def test_what_nobody_has_any_more_is_loaded_anew(slow: Slow):
+    async def run() -> None:
+        loads = Loads(slow)
+        slow.go.set()
+        held = await loads("a")
+        same = await loads("a")
+        assert same is held
+        del held, same
+        await asyncio.sleep(0.1)  # The thread that loaded it lets go.
+        gc.collect()
+        await loads("a")
+
+    asyncio.run(run())
+    assert slow.calls == ["a", "a"]
