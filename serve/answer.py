@@ -10,25 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import DecodedPage
-from .models import ServedModel
+from .models import ServedModel, Threshold
 from .options import TOP
 from .schemas import SNOMED_URI, Code, Explanation, Finding, LabelResult, PageFacts, PageImage, PageWarning
 
 
 def label_results(
-    model: ServedModel, probability: NDArray[np.float32], thresholds: list[float], wanted: tuple[str, ...]
+    model: ServedModel, probability: NDArray[np.float32], thresholds: list[Threshold], wanted: tuple[str, ...]
 ) -> list[LabelResult]:
     """Every label, or those `wanted` by key, in the order of the label space; raises Refused for an unknown key."""
     chosen = sorted({model.label_index(key) for key in wanted}) if wanted else range(len(thresholds))
     widths = model.bundle.abstention_widths
     results = []
     for index in chosen:
-        label, p, threshold = model.bundle.label_space.labels[index], float(probability[index]), thresholds[index]
+        label, p = model.bundle.label_space.labels[index], float(probability[index])
+        threshold, source = thresholds[index]
         near = widths is not None and abs(_log_odds(p) - _log_odds(threshold)) < widths[index]
         results.append(
             LabelResult(
                 key=label.key, name=label.name, probability=p, threshold=threshold, positive=p >= threshold,
-                uncertain=near, codes=model.codes(index),
+                uncertain=near, codes=model.codes(index), threshold_source=source,
             )
         )  # fmt: skip
     return results

@@ -105,7 +105,8 @@ class PageReplica:
     ) -> PredictResponse:  # fmt: skip
         thresholds = self._shelf.thresholds(model)
         labels = label_results(model, predicted.probability, thresholds, options.labels)
-        self._metrics.page_read(model.info, model.bundle, predicted.probability, thresholds)
+        values = [threshold.value for threshold in thresholds]
+        self._metrics.page_read(model.info, model.bundle, predicted.probability, values)
         return PredictResponse(
             request_id=request_id,
             model=model.info,
@@ -174,7 +175,13 @@ class PageReplica:
         model = await self._shelf.choose(name, request_id="")
         bundle = model.bundle
         labels = [
-            LabelFacts(key=label.key, name=label.name, codes=model.codes(index), threshold=threshold)
+            LabelFacts(
+                key=label.key,
+                name=label.name,
+                codes=model.codes(index),
+                threshold=threshold.value,
+                threshold_source=threshold.source,
+            )
             for index, (label, threshold) in enumerate(
                 zip(bundle.label_space.labels, self._shelf.thresholds(model), strict=True)
             )

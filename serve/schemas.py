@@ -15,16 +15,23 @@ class Code(BaseModel):
     code: str = Field(examples=["164889003"])
 
 
+ThresholdSource = Literal["bundle", "endpoint"]
+_THRESHOLD_SOURCE = (
+    "`bundle`: chosen on validation data when the model was trained; `endpoint`: set by whoever runs the endpoint."
+)
+
+
 class LabelResult(BaseModel):
     """What the model says about one label."""
 
     key: str = Field(description="Stable name of the label within its label space.", examples=["AF"])
     name: str = Field(description="The label for people.", examples=["Atrial fibrillation"])
     probability: float = Field(ge=0, le=1, description="Calibrated where `calibrated` of the answer says so.")
-    threshold: float = Field(ge=0, le=1, description="Of the bundle, or set by who runs the endpoint.")
+    threshold: float = Field(ge=0, le=1)
     positive: bool = Field(description="Whether the probability reaches the threshold.")
     uncertain: bool = Field(description="So near to the threshold that the model had better not decide.")
     codes: list[Code] = Field(description="That mean this label, SNOMED CT first.")
+    threshold_source: ThresholdSource = Field("bundle", description=_THRESHOLD_SOURCE)
 
 
 class Finding(BaseModel):
@@ -162,6 +169,7 @@ class LabelFacts(BaseModel):
     name: str
     codes: list[Code]
     threshold: float
+    threshold_source: ThresholdSource = Field("bundle", description=_THRESHOLD_SOURCE)
 
 
 class ModelCard(BaseModel):
@@ -172,7 +180,7 @@ class ModelCard(BaseModel):
     page_width_px: int
     page_height_px: int
     calibrated: bool
-    metrics: dict[str, float | None] = Field(description="On the validation split.")
+    metrics: dict[str, float | None] = Field(description="On the validation split, at the thresholds of the bundle.")
     card: str = Field(description="MODEL_CARD.md of the bundle, Markdown.")
     notice: str = NOTICE
 

@@ -56,7 +56,7 @@ class Code(_message.Message):
     def __init__(self, system: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class LabelResult(_message.Message):
-    __slots__ = ("key", "name", "probability", "threshold", "positive", "uncertain", "codes")
+    __slots__ = ("key", "name", "probability", "threshold", "positive", "uncertain", "codes", "threshold_source")
     KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class LabelResult(_message.Message):
     POSITIVE_FIELD_NUMBER: _ClassVar[int]
     UNCERTAIN_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_SOURCE_FIELD_NUMBER: _ClassVar[int]
     key: str
     name: str
     probability: float
@@ -71,7 +72,8 @@ class LabelResult(_message.Message):
     positive: bool
     uncertain: bool
     codes: _containers.RepeatedCompositeFieldContainer[Code]
-    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: bool = ..., uncertain: bool = ..., codes: _Optional[_Iterable[_Union[Code, _Mapping]]] = ...) -> None: ...
+    threshold_source: str
+    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ..., threshold: _Optional[float] = ..., positive: bool = ..., uncertain: bool = ..., codes: _Optional[_Iterable[_Union[Code, _Mapping]]] = ..., threshold_source: _Optional[str] = ...) -> None: ...
 
 class Finding(_message.Message):
     __slots__ = ("key", "display", "code", "probability")
@@ -238,16 +240,18 @@ class ModelList(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelSummary, _Mapping]]] = ...) -> None: ...
 
 class LabelFacts(_message.Message):
-    __slots__ = ("key", "name", "codes", "threshold")
+    __slots__ = ("key", "name", "codes", "threshold", "threshold_source")
     KEY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODES_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_SOURCE_FIELD_NUMBER: _ClassVar[int]
     key: str
     name: str
     codes: _containers.RepeatedCompositeFieldContainer[Code]
     threshold: float
-    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., codes: _Optional[_Iterable[_Union[Code, _Mapping]]] = ..., threshold: _Optional[float] = ...) -> None: ...
+    threshold_source: str
+    def __init__(self, key: _Optional[str] = ..., name: _Optional[str] = ..., codes: _Optional[_Iterable[_Union[Code, _Mapping]]] = ..., threshold: _Optional[float] = ..., threshold_source: _Optional[str] = ...) -> None: ...
 
 class ModelCard(_message.Message):
     __slots__ = ("model", "labels", "page_width_px", "page_height_px", "calibrated", "metrics", "card", "notice")

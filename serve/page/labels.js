@@ -7,6 +7,7 @@ const NUM_SHOWN = 10; // A label space may have 71; of the negative ones the lik
 export function showLabels(labels, choose) {
   const sorted = labels.toSorted((a, b) => rank(a) - rank(b) || b.probability - a.probability);
   const notable = labels.filter((label) => label.positive || label.uncertain).length;
+  part("threshold-source").textContent = source(labels);
   const rest = sorted.slice(Math.max(NUM_SHOWN, notable));
   const rows = sorted.map((label) => labelRow(label, choose));
   part("labels").replaceChildren(...rows.slice(0, sorted.length - rest.length));
@@ -14,6 +15,13 @@ export function showLabels(labels, choose) {
   part("more").open = false;
   part("more").querySelector("summary").textContent = `${rest.length} more below their thresholds`;
   part("more").querySelector("ol").replaceChildren(...rows.slice(sorted.length - rest.length));
+}
+
+function source(labels) {
+  const set = labels.filter((label) => label.threshold_source === "endpoint");
+  if (!set.length) return "threshold, chosen on validation data";
+  const which = set.length < labels.length ? ` for ${set.map((label) => label.name).join(", ")}` : "";
+  return `threshold, set by whoever runs this endpoint${which}`;
 }
 
 // Surely positive, barely so, barely not, not.

@@ -40,6 +40,7 @@ from vizecg.serve.schemas import (
     PageImage,
     PageWarning,
     PredictResponse,
+    ThresholdSource,
     Timing,
 )
 from vizecg.serve.settings import AppArgs
@@ -69,6 +70,8 @@ class PageStub:
     delay_s: float = 0.0
     warnings: tuple[tuple[str, str], ...] = ()
     table: tuple[Row, ...] = TABLE
+    set_here: tuple[str, ...] = ()
+    """Labels whose thresholds are of who runs the endpoint."""
     models_served: tuple[str, ...] = ("default",)
     spec: PageSpec = field(default_factory=PageSpec)
     asked: list[PredictOptions] = field(default_factory=list)
@@ -88,7 +91,7 @@ class PageStub:
         if self.refusal:
             raise self.refusal
         page, pages = await asyncio.to_thread(self._read, data, options)
-        labels = [_label(row) for row in self.table]
+        labels = [_label(row, "endpoint" if row[0] in self.set_here else "bundle") for row in self.table]
         top = max(labels, key=lambda label: label.probability).key
         wanted = [top if key == "top" else key for key in options.explain]
         return PredictResponse(
@@ -151,12 +154,12 @@ def _model(name: str) -> ModelInfo:
     return ModelInfo(name=name, architecture="vizecgnet", bundle_hash=content_hash, backend="stub", canary=False)
 
 
-def _label(row: Row) -> LabelResult:
+def _label(row: Row, source: ThresholdSource) -> LabelResult:
     key, name, code, probability, threshold, uncertain = row
     codes = [Code(system="http://snomed.info/sct", code=code)]
     return LabelResult(
         key=key, name=name, probability=probability, threshold=threshold, positive=probability >= threshold,
-        uncertain=uncertain, codes=codes,
+        uncertain=uncertain, codes=codes, threshold_source=source,
     )  # fmt: skip
 
 

@@ -6,19 +6,25 @@
 import io
 import os
 import random
+import runpy
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.chaos
+
+files = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "dicom_files.py")))
 
 UPLOADS = int(os.environ.get("VIZECG_UPLOADS", "5000"))
 SLOWEST_S = 20.0
@@ -41,15 +47,17 @@ def test_the_openapi_document_holds_whatever_is_sent(endpoint: str):
 
 
 def samples(pages: list[bytes]) -> list[bytes]:
-    """A page in every format that is read."""
+    """A page in every format that is read, and every kind of DICOM file."""
     picture = Image.open(io.BytesIO(pages[0])).convert("RGB")
     made = [pages[0]]
     for kind in ("JPEG", "BMP", "TIFF", "WEBP", "GIF", "PDF"):
         file = io.BytesIO()
         picture.resize((320, 240)).save(file, kind)
         made.append(file.getvalue())
-    made.append(bytes(128) + b"DICM" + made[1])
-    return made
+    pixels = np.asarray(picture.resize((320, 240)))
+    signal_mv = np.random.default_rng(0).normal(0, 0.3, (12, 1000))
+    dicom = files.captured(pixels), files.document(pixels), files.waveform(files.group_of(signal_mv, 100))
+    return made + [files.data_of(each) for each in dicom]
 
 
 def _cut(data: bytes, rng: random.Random) -> bytes:

@@ -134,7 +134,8 @@ def label(page: Page, name: str) -> Any:
 
 def shown_size(page: Page) -> tuple[int, int]:
     """Of the picture on the page, in its own pixels."""
-    page.wait_for_function("document.getElementById('picture').complete")
+    # Not wait_for_function: its code is evaluated anew while it waits, which the page's security policy forbids.
+    expect(page.locator("#picture")).to_have_js_property("complete", True)
     return tuple(page.evaluate("(p => [p.naturalWidth, p.naturalHeight])(document.getElementById('picture'))"))
 
 
@@ -202,6 +203,19 @@ def test_the_page_is_shown_upright(page: Page, upside_down: File):
     page.get_by_role("radio", name="As sent").check()
     expect(page.get_by_role("img", name="The page as it was sent")).to_be_visible()
     assert shown_size(page) == (800, 600)
+
+
+def test_it_is_said_whose_thresholds_they_are(page: Page, picture: File, stub: Any):
+    legend = page.get_by_role("list", name="Legend of the bars")
+    read(page, picture)
+    expect(legend).to_contain_text("threshold, chosen on validation data")
+    stub.set_here = ("AF", "ST")
+    choose(page, picture)
+    expect(legend).to_contain_text("threshold, set by whoever runs this endpoint for")
+    expect(legend).to_contain_text("Sinus tachycardia")
+    stub.set_here = tuple(row[0] for row in TABLE)
+    choose(page, picture)
+    expect(legend).to_contain_text("threshold, set by whoever runs this endpoint reaches it")
 
 
 def test_warnings_are_sentences(page: Page, picture: File, stub: Any):
