@@ -40,8 +40,8 @@ class Look:
 
 
 LOOKS = (
-    Look("page", 1280, 1290),
-    Look("page-dark", 1280, 1290, is_dark=True, highlighted=True),
+    Look("page", 1280, 1330),
+    Look("page-dark", 1280, 1330, is_dark=True, highlighted=True),
     Look("page-phone", 390, 1340, is_phone=True),
 )
 
