@@ -2,7 +2,7 @@
 
     python benchmarks/serving_batches.py [--gpus 1] [--readers 2] [--size base] [--max-batch 16] [--seconds 10]
 
-Pages are decoded by so many replicas of PageReader, and predicted by one Classifier, which takes whatever waits and waits
+Pages are decoded by so many replicas of PageReader, and predicted by one Classifier, which takes what waits and waits
 for nothing. Says for each load, in requests in flight, how many pages were answered a second, how long one took, and of
 how many pages batches were.
 """
