@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +37,8 @@ def measure(url: str, pages: Path, in_flight: int, seconds: float) -> list[str]:
     assert not found.errors, found.errors
     time.sleep(COUNTED_S)
     at_most = {size: count - before.get(size, 0) for size, count in batches(url).items()}
-    told, below = [], 0.0
+    told: list[str] = []
+    below = 0.0
     for size, count in sorted(at_most.items()):
         if count > below:
             told.append(f"{count - below:.0f} of {'' if size == 1 else 'up to '}{size:g}")
@@ -58,9 +60,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bundle = make_bundle(Path(name), options.size, width_px, height_px)
         pages = make_pages(Path(name), 100, 2 * width_px, 2 * height_px)
-        device = {"num_gpus": options.gpus} if options.gpus else {"split": True, "num_threads": CORES}
-        how = {"num_replicas": options.readers, "max_batch_size": options.max_batch, "num_cpus": 1, **device}
-        with running_endpoint(str(bundle), **how) as url:
+        device: dict[str, Any] = {"num_gpus": options.gpus} if options.gpus else {"split": True, "num_threads": CORES}
+        how = {"num_replicas": options.readers, "max_batch_size": options.max_batch, "num_cpus": 1}
+        with running_endpoint(str(bundle), **device, **how) as url:
             for share in SHARES_OF_FULL:
                 table.add_row(*measure(url, pages, max(1, round(share * options.max_batch)), options.seconds))
     where = f"{options.gpus:g} GPU" if options.gpus else f"{CORES} logical cores, {instructions()}"

@@ -36,7 +36,7 @@ class Access:
         if self._keys is not None:
             return self._keys.admit(_secret(headers)).name
         # A proxy in front would make everybody look like this machine, and what it says of others could be anybody's.
-        # Of those that say nothing, and of a page elsewhere whose name was pointed here, the name asked for tells.
+        # Of some that say nothing, and of a page elsewhere whose name was pointed here, the name asked for tells.
         forwarded = any(name in headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
         if forwarded or client is None or not _is_loopback(client) or not _is_local_name(headers.get("host")):
             text = (

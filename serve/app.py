@@ -5,6 +5,7 @@ On a CPU one deployment decodes and predicts: a second costs more than it gives 
 decodes on CPUs in front of Classifier. Metrics adds up what all replicas count.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -13,8 +14,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
+from ray.serve.exceptions import RayServeException
 
 from ..platform.errors import UserError
 from .access import Access, require_keys
@@ -77,7 +80,8 @@ class Classifier:
         self._models = LocalModels(args, self._metrics)
         self._room = 1 + args.other_models_in_memory + 1  # The default model, and one on trial.
         self._kept: OrderedDict[str, ServedModel] = OrderedDict()
-        self._loads: Loads[tuple[str, str, str], ServedModel] = Loads(self._load)
+        self._loading = asyncio.Lock()
+        self._loads = Loads(self._load)
         self._pusher = MetricsPusher(hub, self._metrics)
 
     async def load(self, name: str, location: str, bundle_hash: str) -> str:
@@ -90,19 +94,21 @@ class Classifier:
 
     async def _model(self, which: tuple[str, str, str]) -> ServedModel:
         bundle_hash = which[-1]
-        model = self._kept.get(bundle_hash) or await self._loads(which)
-        self._kept[bundle_hash] = model
+        if bundle_hash not in self._kept:
+            return await self._loads(which)
         self._kept.move_to_end(bundle_hash)
-        if len(self._kept) > self._room:
-            self._kept.popitem(last=False)
-        return model
+        return self._kept[bundle_hash]
 
-    def _load(self, which: tuple[str, str, str]) -> ServedModel:
+    async def _load(self, which: tuple[str, str, str]) -> ServedModel:
         name, location, bundle_hash = which
-        model = self._models.load(name, location)
-        if model.bundle.content_hash != bundle_hash:
-            raise UserError(f"{location}: the bundle has changed since it was deployed; deploy it anew")
-        return model
+        async with self._loading:
+            model = await asyncio.to_thread(self._models.load, name, location)
+            if model.bundle.content_hash != bundle_hash:
+                raise UserError(f"{location}: the bundle has changed since it was deployed; deploy it anew")
+            self._kept[bundle_hash] = model
+            if len(self._kept) > self._room:
+                self._kept.popitem(last=False)
+            return model
 
 
 @serve.deployment(name=DEPLOYMENT)
@@ -125,9 +131,9 @@ class PageReader(GrpcService):
             )
         self._shelf = ModelShelf(default, args.models, self._other_loader(), self._load_canary)
         self._pusher = MetricsPusher(hub, self._metrics, self._shared_by if keys else None)
-        self._keys = keys
+        self._keys, self._hub = keys, hub
         # Metrics remembers what replicas have in force, for those that start while `user_config` holds a mistake.
-        self._changes = LiveChanges(self._shelf, hub.accepted.remote, hub.accept.remote, self._refuse_settings)
+        self._changes = LiveChanges(self._shelf, hub.accepted.remote, self._tell_settings, self._refuse_settings)
         tracer = Tracer.from_environment(replica=serve.get_replica_context().replica_tag)
         self._watch = RequestWatch(self._metrics, tracer)
         self._replica = PageReplica(args, self._shelf, self._metrics, self._pusher.collect, tracer)
@@ -146,6 +152,12 @@ class PageReader(GrpcService):
         """
         await self._changes.take(user_config)
 
+    async def _tell_settings(self, settings: dict[str, Any]) -> None:
+        try:
+            await self._hub.accept.remote(settings)
+        except (RayError, RayServeException) as error:
+            _log().warning("%s could not be told of the settings in force: %s", METRICS, error)
+
     def _refuse_settings(self, error: Exception) -> None:
         self._metrics.settings_refused()
         _log().error("user_config was not taken, what was in force before stays: %s", error)
@@ -156,18 +168,12 @@ class PageReader(GrpcService):
             raise RuntimeError("every decoding thread is busy with a page that takes too long")
 
     def _other_loader(self) -> Callable[[str], Awaitable[ServedModel]]:
-        loads = Loads(lambda name: self._models.load(name, self._args.models[name]))
-
         @serve.multiplexed(max_num_models_per_replica=self._args.other_models_in_memory)
-        async def keep(name: str) -> ServedModel:
-            return await loads(name)
-
         async def load(name: str) -> ServedModel:
-            # First, since Serve makes room before it asks, again for everyone who gives up waiting.
-            await loads(name)
-            return await keep(name)  # pyrefly: ignore[not-callable]
+            return await asyncio.to_thread(self._models.load, name, self._args.models[name])
 
-        return load
+        # Serve makes room before it loads: for everyone who came and gave up waiting, if their calls ended with them.
+        return Loads(load)  # pyrefly: ignore[bad-argument-type]
 
     def _load_canary(self, canary: Canary) -> ServedModel:
         return self._models.load(DEFAULT_MODEL, canary.bundle, is_canary=True)

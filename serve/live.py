@@ -32,9 +32,7 @@ class LiveChanges:
         Raises what is wrong with them at the first start of all, when there is nothing to go on with.
         """
         if self._wanted is None:
-            live = await self._first(user_config)
-            self._wanted = live.settings
-            return await self._put_in_force(live)
+            return await self._start(user_config)
         try:
             settings = LiveSettings.of(user_config)
             self._shelf.check(settings)
@@ -47,32 +45,41 @@ class LiveChanges:
             # Beside: Serve sends a replica nothing while it waits for this.
             self._loading = asyncio.create_task(self._load())
 
-    async def _first(self, user_config: Settings | None) -> Live:
-        prepared = self._shelf.prepared
+    async def _start(self, user_config: Settings | None) -> None:
         try:
-            return await asyncio.to_thread(lambda: prepared(LiveSettings.of(user_config)))
+            live = await asyncio.to_thread(lambda: self._shelf.prepared(LiveSettings.of(user_config)))
         except Exception as error:  # Storage, backend and Ray each fail in ways of their own.
-            if (values := await self._in_force()) is None:
+            if (in_force := await self._in_force()) is None:
                 raise
             self._refused(error)
-        # A replica that joins others: an endpoint that answers as they do is better than none.
-        before = LiveSettings.of(values)
+            live = await self._as_before(LiveSettings.of(in_force))
+            self._wanted = live.settings
+            return self._shelf.take(live)
+        self._wanted = live.settings
+        await self._put_in_force(live)
+
+    async def _as_before(self, settings: LiveSettings) -> Live:
+        """Of a replica that joins others: an endpoint that answers as they do is better than none."""
         try:
-            return await asyncio.to_thread(prepared, before)
+            return await asyncio.to_thread(self._shelf.prepared, settings)
         except Exception as error:
             self._refused(error)
-            return prepared(before.model_copy(update={"canary": None}))
+            return self._shelf.prepared(settings.model_copy(update={"canary": None}))
 
     async def _load(self) -> None:
-        tried: LiveSettings | None = None
-        while self._wanted is not None and tried is not self._wanted:
-            tried = self._wanted
+        tried, live = None, None
+        while tried is not (wanted := self._wanted):
+            assert wanted is not None
+            # Changed again while it was loaded, perhaps in all but the bundle.
+            spare = live if live is not None and live.has(wanted.canary) else None
+            tried, live = wanted, None
             try:
-                live = await asyncio.to_thread(self._shelf.prepared, tried)
-                if tried is self._wanted:  # Else changed again while it was loaded.
-                    await self._put_in_force(live)
+                live = await asyncio.to_thread(self._shelf.prepared, tried, spare)
             except Exception as error:
                 self._refused(error)
+            else:
+                if tried is self._wanted:
+                    await self._put_in_force(live)
 
     async def _put_in_force(self, live: Live) -> None:
         self._shelf.take(live)

@@ -5,11 +5,11 @@ Shapes: B pages, K labels, H x W pixels.
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import numpy as np
 from ray.exceptions import RayError, RayTaskError
@@ -32,26 +32,29 @@ Loaded = TypeVar("Loaded")
 class Loads(Generic[Key, Loaded]):
     """What takes long to load: once for all who ask meanwhile, and to its end where they give up waiting."""
 
-    def __init__(self, load: Callable[[Key], Loaded]):
-        """`load` is called on a thread."""
+    def __init__(self, load: Callable[[Key], Coroutine[Any, Any, Loaded]]):
+        """`load` also keeps what it has loaded."""
         self._load = load
-        self._there: WeakValueDictionary[Key, Loaded] = WeakValueDictionary()
         self._under_way: dict[Key, asyncio.Task[Loaded]] = {}
-        """With those that ended while nobody waited: the next who asks gets what they loaded, or hears why not."""
+        """With those that failed while nobody waited: the next who asks hears why."""
 
     async def __call__(self, key: Key) -> Loaded:
-        """At once while somebody has it still; raises what `load` raises."""
-        if (found := self._there.get(key)) is not None:
-            return found
+        """Raises what `load` raises."""
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(asyncio.to_thread(self._load, key))
+            # In no request's context, or Serve would cancel calls of it with the request that happened to be first.
+            task = asyncio.create_task(self._load(key), context=Context())
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: done.exception() or self._forget(key, done))
         try:
-            loaded = self._there[key] = await asyncio.shield(task)
-            return loaded
+            return await asyncio.shield(task)
         finally:
-            if task.done() and self._under_way.get(key) is task:
-                del self._under_way[key]
+            if task.done():
+                self._forget(key, task)
+
+    def _forget(self, key: Key, task: "asyncio.Task[Loaded]") -> None:
+        if self._under_way.get(key) is task:
+            del self._under_way[key]
 
 
 class LocalModels:

@@ -7,12 +7,13 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from ..platform.bundle_facts import CARD, Bundle
+from ..platform.bundle_facts import CARD, Bundle, read_values
 from ..platform.errors import UserError
 from ..platform.predictor import Predictor
 from .batcher import Pages, Predicted
@@ -70,12 +71,18 @@ class ServedModel:
         """
         with self._lock:
             if self._explainer is None:
-                found = Predictor.load(self.folder, needs_pages=True)
-                if found.bundle.content_hash != self.bundle.content_hash:
-                    text = f"Model {self.name!r} cannot be explained: its files were replaced after it was loaded."
-                    raise Refused(503, "bundle_replaced", text)
-                self._explainer = found
+                self._explainer = self._loaded_explainer()
             return self._explainer
+
+    def _loaded_explainer(self) -> Predictor:
+        with suppress(UserError):  # Where they are being replaced at this moment, or are gone.
+            # First what is quick to read: whoever asks again should not cost a whole model every time.
+            if read_values(self.folder)[1].content_hash == self.bundle.content_hash:
+                found = Predictor.load(self.folder, needs_pages=True)
+                if found.bundle.content_hash == self.bundle.content_hash:
+                    return found
+        text = f"Model {self.name!r} cannot be explained: its files were replaced after it was loaded."
+        raise Refused(409, "bundle_replaced", text)
 
     def label_index(self, key: str) -> int:
         """Raises Refused where the model has no such label."""
@@ -106,6 +113,11 @@ class Live:
     settings: LiveSettings
     canary: ServedModel | None = None
 
+    def has(self, wanted: Canary | None) -> bool:
+        """Whether its bundle on trial is the one that is wanted."""
+        here = self.settings.canary
+        return wanted is not None and here is not None and here.bundle == wanted.bundle
+
 
 class ModelShelf:
     """Which model answers which request."""
@@ -128,10 +140,10 @@ class ModelShelf:
 
     def has_to_load(self, settings: LiveSettings) -> bool:
         """Whether `prepared` takes as long as a bundle takes to load."""
-        return settings.canary is not None and self._kept(settings.canary) is None
+        return settings.canary is not None and not self._live.has(settings.canary)
 
-    def prepared(self, settings: LiveSettings) -> Live:
-        """What `take` puts in force; on any thread.
+    def prepared(self, settings: LiveSettings, spare: Live | None = None) -> Live:
+        """What `take` puts in force; on any thread. A bundle on trial that is in force, or in `spare`, is kept.
 
         Raises:
             UserError: a label or model that does not exist, or a bundle that cannot be served.
@@ -139,7 +151,9 @@ class ModelShelf:
         self.check(settings)
         if settings.canary is None:
             return Live(settings)
-        canary = self._kept(settings.canary) or self._load_canary(settings.canary)
+        having = [live for live in (self._live, spare) if live is not None and live.has(settings.canary)]
+        canary = having[0].canary if having else self._load_canary(settings.canary)
+        assert canary is not None
         if canary.bundle.label_space.keys != self._default.bundle.label_space.keys:
             raise UserError(f"canary {settings.canary.bundle}: its labels are not those of the default model")
         return Live(settings, canary)
@@ -147,10 +161,6 @@ class ModelShelf:
     def take(self, live: Live) -> None:
         """From the next request on."""
         self._live = live
-
-    def _kept(self, wanted: Canary) -> ServedModel | None:
-        live = self._live
-        return live.canary if live.settings.canary and live.settings.canary.bundle == wanted.bundle else None
 
     def check(self, settings: LiveSettings) -> None:
         """All but the bundle on trial; raises UserError for a label or model that does not exist."""

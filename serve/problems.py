@@ -21,6 +21,7 @@ PROBLEMS = {
     400: "No body, no file in the multipart body, a broken one, or an option that makes no sense.",
     401: "No API key, or one that is not known or no longer valid.",
     404: "No such model, label, page or path.",
+    409: "What is asked for no longer fits what is loaded.",
     413: "Too many bytes, pixels or pages.",
     415: "The bytes are not a picture of a kind that is read.",
     422: "A picture that is damaged, whose size no printed ECG has, that takes too long, or that shows no ECG.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _CODES = {
     401: StatusCode.UNAUTHENTICATED,
     404: StatusCode.NOT_FOUND,
+    409: StatusCode.FAILED_PRECONDITION,
     429: StatusCode.RESOURCE_EXHAUSTED,
     500: StatusCode.INTERNAL,
     503: StatusCode.UNAVAILABLE,

@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import Message
@@ -133,13 +132,21 @@ class _Calls:
         self, requests: "gRPCInputStream[vizecg_pb2.PredictRequest]", call: Call
     ) -> AsyncGenerator[BatchItem, None]:
         num_pages, most = 0, self._args.max_batch_pages
-        work, in_work = partial(self._read_file, call), self._args.max_batch_size
+        in_work = self._args.max_batch_size
+        working: set[int] = set()
+
+        async def work(index: int, request: vizecg_pb2.PredictRequest) -> AsyncIterator[BatchItem]:
+            working.add(index)
+            async for item in self._read_file(call, index, request):
+                yield item
+            working.discard(index)
 
         def size_of(request: vizecg_pb2.PredictRequest) -> int:
             # Files in work have together no more bytes than a batch over HTTP.
             return min(in_work, max(1, math.ceil(len(request.image) * in_work / self._args.max_body_bytes)))
 
-        async with aclosing(in_order(_arriving(requests, self._args.max_upload_s), work, in_work, size_of)) as items:
+        arriving = _arriving(requests, self._args.max_upload_s, working)
+        async with aclosing(in_order(arriving, work, in_work, size_of)) as items:
             async for item in items:
                 num_pages += 1
                 if num_pages > most:
@@ -173,18 +180,20 @@ class _Calls:
 
 
 async def _arriving(
-    requests: AsyncIterator[vizecg_pb2.PredictRequest], max_s: float
+    requests: AsyncIterator[vizecg_pb2.PredictRequest], max_s: float, working: Collection[int]
 ) -> AsyncIterator[vizecg_pb2.PredictRequest]:
-    """Raises Refused where the next one does not come in time: a stream holds a place."""
+    """Raises Refused where nothing comes for so long, as a stream holds a place; who waits for answers may wait."""
     messages = aiter(requests)
     while True:
+        coming = asyncio.ensure_future(anext(messages, None))
         try:
-            async with asyncio.timeout(max_s):
-                request = await anext(messages)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Refused(400, "incomplete_body", f"The next file did not arrive within {max_s:g} s.") from None
+            while not (await asyncio.wait((coming,), timeout=max_s))[0]:
+                if not working:
+                    raise Refused(400, "incomplete_body", f"The next file did not arrive within {max_s:g} s.")
+            if (request := await coming) is None:
+                return
+        finally:
+            coming.cancel()
         yield request
 
 

@@ -438,6 +438,25 @@ def test_a_stream_that_sends_nothing_gives_its_place_back():
     assert [(one.status, one.code) for one in told] == [(400, "incomplete_body")]
 
 
+def test_a_client_that_waits_for_its_answer_is_given_the_time_it_takes():
+    service = GrpcService(FakePages(), authorize, ARGS.model_copy(update={"max_upload_s": 0.05}))
+    answered = asyncio.Event()
+
+    async def one_by_one() -> AsyncIterator[Any]:
+        yield pb.PredictRequest(image=b"slow")
+        await answered.wait()
+        yield pb.PredictRequest(image=b"page")
+
+    async def ask() -> list[int]:
+        got = []
+        async for item in service.PredictBatch(one_by_one(), Context(KEY)):
+            got.append(item.status)
+            answered.set()
+        return got
+
+    assert asyncio.run(asyncio.wait_for(ask(), 5)) == [200, 200]
+
+
 @pytest.mark.parametrize("peer", ["ipv4:127.0.0.1:1", "ipv6:[::1]:1", "ipv6:%5B::1%5D:1", "ipv6:[::ffff:127.0.0.1]:1"])
 def test_the_address_of_the_client_is_known(peer: str):
     context = Context(KEY, peer=peer)

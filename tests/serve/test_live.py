@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,6 +144,7 @@ def test_a_bundle_that_cannot_be_loaded_changes_nothing(replica: Replica):
     [
         (settings(0.9, "second"), (0.9, "second", 0.5)),
         (settings(0.9, "start"), (0.9, "start", 0.5)),
+        (settings(0.9, "first", 0.2), (0.9, "first", 0.2)),
         (settings(0.9), (0.9, None, 0.0)),
     ],
 )
@@ -165,6 +167,7 @@ def test_what_was_overtaken_while_it_was_loaded_never_comes_into_force(
 
     run(work())
     assert replica.now == expected and (0.5, "first", 0.5) not in seen
+    assert max(Counter(replica.loads).values()) == 1
     assert LiveSettings.of(replica.in_force) == LiveSettings.of(last)
 
 
@@ -175,12 +178,14 @@ def test_a_mistake_fails_the_first_start_alone(replica: Replica, wrong: Settings
     replica.in_force = settings(0.2, "old")
     run(replica.changes.take(wrong))
     assert replica.now == (0.2, "old", 0.5) and len(replica.refused) == 1
+    assert replica.in_force == settings(0.2, "old")
 
 
 def test_a_replica_starts_without_a_bundle_on_trial_that_is_gone_by_now(replica: Replica):
     replica.in_force = settings(0.2, "broken-since")
     run(replica.changes.take({"threshold": 1}))
     assert replica.now == (0.2, None, 0.0) and len(replica.refused) == 2
+    assert replica.in_force == settings(0.2, "broken-since"), "what others have in force is not for it to change"
 
 
 def test_a_mistake_later_leaves_what_is_wanted_as_it_is(replica: Replica):

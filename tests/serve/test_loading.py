@@ -3,11 +3,15 @@
 import asyncio
 import gc
 import threading
+import weakref
+from contextvars import ContextVar
 
 import pytest
 
 from vizecg.platform.errors import UserError
 from vizecg.serve.loading import Loads
+
+ASKING: ContextVar[str] = ContextVar("asking")
 
 
 class Thing:
@@ -15,16 +19,23 @@ class Thing:
 
 
 class Slow:
+    """Loads, and keeps, once `go` is set."""
+
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.kept: dict[str, Thing] = {}
+        self.asked_by: list[str] = []
         self.go = threading.Event()
 
-    def __call__(self, key: str) -> Thing:
-        self.calls.append(key)
-        assert self.go.wait(10)
-        if key == "broken":
-            raise UserError("nothing there")
-        return Thing()
+    async def __call__(self, key: str) -> Thing:
+        self.asked_by.append(ASKING.get(""))
+        if key not in self.kept:
+            self.calls.append(key)
+            await asyncio.to_thread(self.go.wait, 10)
+            if key == "broken":
+                raise UserError("nothing there")
+            self.kept[key] = Thing()
+        return self.kept[key]
 
 
 @pytest.fixture
@@ -73,17 +84,25 @@ def test_the_next_who_asks_hears_why_not_and_the_one_after_tries_again(slow: Slo
     asyncio.run(run())
 
 
-def test_what_nobody_has_any_more_is_loaded_anew(slow: Slow):
+def test_nothing_is_held_that_whoever_keeps_it_lets_go(slow: Slow):
     async def run() -> None:
         loads = Loads(slow)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loads("a"), 0.01)
         slow.go.set()
-        held = await loads("a")
-        same = await loads("a")
-        assert same is held
-        del held, same
-        await asyncio.sleep(0.1)  # The thread that loaded it lets go.
+        await asyncio.sleep(0.1)
+        gone = weakref.ref(slow.kept.pop("a"))
         gc.collect()
-        await loads("a")
+        assert gone() is None
 
     asyncio.run(run())
-    assert slow.calls == ["a", "a"]
+
+
+def test_a_load_belongs_to_no_request(slow: Slow):
+    async def run() -> None:
+        slow.go.set()
+        ASKING.set("the first who asks")
+        await Loads(slow)("a")
+
+    asyncio.run(run())
+    assert slow.asked_by == [""]
