@@ -45,7 +45,7 @@ class Loads(Generic[Key, Loaded]):
             # In no request's context, or Serve would cancel calls of it with the request that happened to be first.
             task = asyncio.create_task(self._load(key), context=Context())
             self._under_way[key] = task
-            task.add_done_callback(lambda done: done.exception() or self._forget(key, done))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception() or self._forget(key, done))
         try:
             return await asyncio.shield(task)
         finally:
