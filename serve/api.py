@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 from http import HTTPStatus
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -83,6 +84,14 @@ async def _options(
 
 
 Options = Annotated[PredictOptions, Depends(_options)]
+_OPTIONS = tuple(signature(_options).parameters)
+
+
+def _refuse_unknown(request: Request, known: set[str]) -> None:
+    # A mistyped `model` would be answered by another one.
+    if unknown := [name for name in request.query_params if name not in known]:
+        text = f"There is no option {unknown[0][:40]!r}; there are {', '.join(sorted(known))}."
+        raise Refused(400, "bad_option", text)
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -108,6 +117,7 @@ def _add_predict(api: FastAPI, service: PageService, args: AppArgs, places: Plac
 
         With `Accept: application/pdf` or `application/dicom` the answer is a report instead of JSON.
         """
+        _refuse_unknown(request, {*_OPTIONS, "page", "report"})
         kind = wanted_report(request.headers.get("accept"), report)
         options = replace(options, page=page) if kind is None else kind.completed(replace(options, page=page))
         async with places.take():
@@ -126,6 +136,7 @@ def _add_batch(api: FastAPI, service: PageService, args: AppArgs, places: Places
     )
     async def predict_batch(request: Request, options: Options) -> Response:
         """Read many pages; each has its own status, and what is wrong with one of them stops no other."""
+        _refuse_unknown(request, {*_OPTIONS})
         async with places.take():
             files = await _received(
                 read_images(request, args.max_body_bytes, min(MAX_FILES, args.max_batch_pages)), args.max_upload_s

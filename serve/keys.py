@@ -83,6 +83,8 @@ def add_key(
     Raises:
         UserError: the name is in use and nothing is rotated, or it has unusual characters.
     """
+    if valid_days is not None and valid_days <= 0:
+        raise UserError(f"a key that is valid for {valid_days:g} days would have expired already")
     now = datetime.now(UTC)
     keys = read_keys(path).keys if path.exists() else []
     if grace_hours is None and any(key.name == name and key.is_valid(now) for key in keys):

@@ -5,6 +5,7 @@ Shapes: K labels, H x W pixels.
 
 import asyncio
 import hashlib
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -192,7 +193,9 @@ class ModelShelf:
             async with asyncio.timeout(MAX_WAIT_S):
                 model = self._loaded[name] = await self._load_other(name)
         except UserError as error:
-            raise Refused(503, "model_unavailable", f"Model {name!r} cannot be loaded: {error}.") from None
+            logging.getLogger("ray.serve").error("model %s cannot be loaded: %s", name, error)  # With its place.
+            text = f"Model {name!r} cannot be loaded; the endpoint's log says why."
+            raise Refused(503, "model_unavailable", text) from None
         except TimeoutError:
             text = f"Model {name!r} is being loaded; try again in a while."
             raise Refused(503, "model_loading", text, retry_after_s=MAX_WAIT_S) from None

@@ -6,6 +6,7 @@ Clusters use serve.yaml or cluster/ray-service.predict.yaml instead.
 import io
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -16,6 +17,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+from ..platform.backends.choose import check_backend
+from ..platform.bundle_facts import read_values
 from ..platform.bundle_source import local_bundle
 from ..platform.errors import UserError
 from ..platform.predictor import Predictor
@@ -78,10 +81,14 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
     if app_args.get("keys_file"):
         app_args["keys_file"] = str(Path(app_args["keys_file"]).absolute())
         read_keys(app_args["keys_file"])
-    # Here its faults are one sentence; in a replica they would be a failed deployment.
+    # Here faults are one sentence; in a replica they would be a failed deployment.
+    check_backend(app_args.get("backend", "auto"), "cuda" if app_args.get("num_gpus") else "cpu")
     Predictor.load(local_bundle(bundle), needs_pages=True)
+    for other in app_args.get("models", {}).values():
+        read_values(local_bundle(other))
     with listening.claimed() as ports:
         start_ray(min_cpus=1 + _places(app_args))
+        _require_gpus(app_args)
         # Not before: both import Ray, which takes seconds that a wrong argument should not cost.
         from ray import serve
 
@@ -119,6 +126,18 @@ def _places(app_args: dict[str, Any]) -> int:
     most = int(scaling.get("max_replicas", app_args.get("num_replicas", 1)))
     predicting = int(app_args.get("num_classifiers", 1)) if app_args.get("num_gpus") or app_args.get("split") else 0
     return math.ceil((most + predicting) * float(app_args.get("num_cpus", 1)))
+
+
+def _require_gpus(app_args: dict[str, Any]) -> None:
+    import ray
+
+    wanted = float(app_args.get("num_gpus", 0)) * int(app_args.get("num_classifiers", 1))
+    here = ray.cluster_resources().get("GPU", 0.0)
+    # A cluster that was joined may grow.
+    if wanted > here and "RAY_ADDRESS" not in os.environ:
+        raise UserError(
+            f"what predicts needs {wanted:g} GPUs and Ray finds {here:g} here; leave out --gpus-per-replica"
+        )
 
 
 def _absolute(bundle: str) -> str:

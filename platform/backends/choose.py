@@ -46,9 +46,7 @@ def compile_bundle(folder: Path | str, backend: str = "auto", device: str = "cpu
 def compile_model(bundle: Bundle, model: nn.Module, backend: str = "auto", device: str = "cpu") -> Compiled:
     """The same for a bundle in memory; the model stays as it is."""
     kind = device.partition(":")[0]
-    known = ", ".join(("auto", *BACKENDS[kind]))
-    if backend not in ("auto", *BACKENDS[kind]):
-        raise UserError(f"no backend {backend!r} on {kind}; there are {known}")
+    known = check_backend(backend, kind)
     choice = _Choice(bundle, model, device)
     names, allowed = (FASTEST_FIRST[kind], _SEEN_APART) if backend == "auto" else ((backend,), MOST_APART)
     refused: list[str] = []
@@ -61,6 +59,15 @@ def compile_model(bundle: Bundle, model: nn.Module, backend: str = "auto", devic
         else:
             return replace(compiled, note="; ".join([note, *refused]))
     raise UserError(f"backend {'; '.join(refused)}; there are {known}")
+
+
+def check_backend(backend: str, kind: str) -> str:
+    """All names on a kind of device, `cpu` or `cuda`, as text; UserError where that backend is none of them."""
+    names = ("auto", *BACKENDS[kind])
+    known = ", ".join(names)
+    if backend not in names:
+        raise UserError(f"no backend {backend!r} on {kind}; there are {known}")
+    return known
 
 
 class _Choice:

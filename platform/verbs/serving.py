@@ -69,10 +69,12 @@ def _replicas(text: str) -> dict[str, Any]:
     """N or MIN:MAX as arguments of the application; UserError where it is neither."""
     least, colon, most = text.partition(":")
     numbers = [least, most] if colon else [least]
-    if not all(number.isascii() and number.isdigit() and int(number) for number in numbers) or (
-        colon and int(least) > int(most)
-    ):
+    if not all(number.isascii() and number.isdigit() and int(number) for number in numbers):
         raise UserError(f"--replicas {text}: expected a number, or MIN:MAX such as 1:4")
+    if colon and int(least) > int(most):
+        raise UserError(
+            f"--replicas {text}: at least {least} is more than at most {most}; expected MIN:MAX such as 1:4"
+        )
     if not colon:
         return {"num_replicas": int(least)}
     return {"autoscaling": {"min_replicas": int(least), "max_replicas": int(most), "target_ongoing_requests": 6}}
@@ -89,7 +91,7 @@ def add(file: Path, name: str, *, per_minute: Count | None = None, valid_days: f
     name
         Of whoever will use it: it appears in logs and metrics.
     per_minute
-        Requests that the key may make a minute.
+        Requests that the key may make a minute, of which a tenth at once.
     valid_days
         After which it expires.
     """

@@ -26,6 +26,7 @@ const ADVICE = {
   unreadable_file: "Was it moved, changed or deleted? Choose it again.",
   busy: LATER,
   not_ready: "The model is still being loaded. Try again in a moment.",
+  model_loading: "It is loaded when it is first asked for; try again in a moment.",
   model_unavailable: "Choose another model, or try again in a moment.",
   too_many_requests: "This key has asked too often. Try again in a moment.",
   no_connection: "Is it still running, and is this machine online?",
@@ -33,7 +34,7 @@ const ADVICE = {
   key_expired: "Ask whoever runs the endpoint for a new key.",
   internal_error: "Try again; if it stays so, tell whoever runs the endpoint the request below.",
 };
-const WORTH_A_RETRY = new Set(["busy", "not_ready", "model_unavailable", "too_many_requests", "no_connection", "internal_error", "changed"]);
+const WORTH_A_RETRY = new Set(["busy", "not_ready", "model_loading", "model_unavailable", "too_many_requests", "no_connection", "internal_error", "changed"]);
 
 export function adviceOn(refusal) {
   return ADVICE[refusal.code] ?? (refusal.status === 503 ? LATER : "");

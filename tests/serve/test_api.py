@@ -141,6 +141,15 @@ def test_options_arrive_and_wrong_ones_are_one_sentence():
         assert response.json()["detail"].endswith(".")
 
 
+@pytest.mark.parametrize(("path", "option"), [("predict", "mdoel"), ("predict", "label"), ("predict:batch", "page")])
+def test_an_option_that_is_not_known_is_not_passed_over(path: str, option: str):
+    service = Service()
+    (response,) = ask(service, ("POST", f"/v1/{path}?{option}=old", {"content": b"page"}))
+    assert (response.status_code, response.json()["code"]) == (400, "bad_option")
+    assert f"no option '{option}'" in response.json()["detail"] and "model" in response.json()["detail"]
+    assert not service.asked
+
+
 def test_a_batch_takes_every_file_in_order():
     files = [("images", (f"{n}.png", bytes([n]))) for n in range(5)]
     service = Service()

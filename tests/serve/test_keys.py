@@ -158,6 +158,13 @@ def test_without_keys_no_other_is(client: str | None):
     assert caught.value.status == 401
 
 
+@pytest.mark.parametrize("days", [0, -1.0])
+def test_no_key_is_made_that_has_expired(tmp_path: Path, days: float):
+    with pytest.raises(UserError, match="expired already"):
+        add_key(tmp_path / "keys.json", "radiology", valid_days=days)
+    assert not (tmp_path / "keys.json").exists()
+
+
 @pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded", "x-real-ip"])
 def test_without_keys_nobody_comes_through_a_proxy(header: str):
     with pytest.raises(Refused):

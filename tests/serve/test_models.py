@@ -68,6 +68,7 @@ def test_a_request_gets_the_model_it_names(make_shelf: MakeShelf):
         with pytest.raises(Refused) as caught:
             chosen(shelf, name)
         assert (caught.value.status, caught.value.code) == (status, code)
+        assert "bundle here" not in caught.value.detail, "where bundles lie is for the log"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])

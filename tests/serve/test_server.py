@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -35,6 +36,31 @@ def test_a_taken_port_is_one_sentence(bundle_folder: Path):
 
 def test_no_bundle_is_one_sentence(tmp_path: Path):
     with pytest.raises(UserError, match="no model bundle"), running_endpoint(str(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"backend": "openvno"}, "no backend 'openvno' on cpu; there are auto, openvino-bf16"),
+        ({"backend": "openvino-f32", "num_gpus": 1}, "no backend 'openvino-f32' on cuda"),
+        ({"models": {"old": "/nowhere/bundle"}}, "/nowhere/bundle: no model bundle"),
+    ],
+)
+def test_what_replicas_would_fail_of_is_one_sentence_before_any_starts(
+    bundle_folder: Path, wrong: dict[str, Any], said: str
+):
+    with pytest.raises(UserError, match=said), running_endpoint(str(bundle_folder), **wrong):
+        pass
+
+
+def test_gpus_that_are_not_there_are_asked_for_in_vain(
+    ray_cluster: None, bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    wanted = 1 + ray.cluster_resources().get("GPU", 0)
+    refusal = pytest.raises(UserError, match="GPUs and Ray finds")
+    with refusal, running_endpoint(str(bundle_folder), num_gpus=wanted, num_cpus=0.1):
         pass
 
 
