@@ -11,15 +11,16 @@ from typing import Any
 from .errors import UserError
 
 
-def start_ray(min_cpus: int = 2) -> None:
+def start_ray(min_cpus: int = 2, min_gpus: float = 0.0) -> None:
     """Join the cluster in RAY_ADDRESS, or start one on this machine; does nothing where Ray runs already.
 
     Args:
         min_cpus: logical CPUs that the job needs at once. On a machine of its own Ray is told that it has as many:
             a logical CPU is a place for a process, and Ray Data waits for ever where workers hold them all.
+        min_gpus: GPUs, or shares of them, that it needs at once.
 
     Raises:
-        UserError: the cluster has fewer CPUs than that.
+        UserError: the cluster has fewer CPUs or GPUs than that.
     """
     import ray
 
@@ -28,8 +29,11 @@ def start_ray(min_cpus: int = 2) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         ray.init(**_init_arguments(min_cpus))
-    available = int(ray.cluster_resources().get("CPU", 0))
+    resources = ray.cluster_resources()
+    available, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     # A cluster that was joined may grow when it is asked; this machine does not.
+    if gpus < min_gpus and "RAY_ADDRESS" not in os.environ:
+        raise UserError(f"this needs {min_gpus:g} GPUs and Ray finds {gpus:g} here; leave them out to predict on CPUs")
     if available < min_cpus and "RAY_ADDRESS" not in os.environ:
         raise UserError(
             f"this cluster has {available} CPUs and the job needs {min_cpus} at once (workers and the data tasks that "

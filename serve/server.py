@@ -6,7 +6,6 @@ Clusters use serve.yaml or cluster/ray-service.predict.yaml instead.
 import io
 import logging
 import math
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-from ..platform.backends.choose import check_backend
+from ..platform.backends.names import check_backend
 from ..platform.bundle_facts import read_values
 from ..platform.bundle_source import local_bundle
 from ..platform.errors import UserError
@@ -87,8 +86,7 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
     for other in app_args.get("models", {}).values():
         read_values(local_bundle(other))
     with listening.claimed() as ports:
-        start_ray(min_cpus=1 + _places(app_args))
-        _require_gpus(app_args)
+        start_ray(min_cpus=1 + _places(app_args), min_gpus=_gpus(app_args))
         # Not before: both import Ray, which takes seconds that a wrong argument should not cost.
         from ray import serve
 
@@ -128,16 +126,8 @@ def _places(app_args: dict[str, Any]) -> int:
     return math.ceil((most + predicting) * float(app_args.get("num_cpus", 1)))
 
 
-def _require_gpus(app_args: dict[str, Any]) -> None:
-    import ray
-
-    wanted = float(app_args.get("num_gpus", 0)) * int(app_args.get("num_classifiers", 1))
-    here = ray.cluster_resources().get("GPU", 0.0)
-    # A cluster that was joined may grow.
-    if wanted > here and "RAY_ADDRESS" not in os.environ:
-        raise UserError(
-            f"what predicts needs {wanted:g} GPUs and Ray finds {here:g} here; leave out --gpus-per-replica"
-        )
+def _gpus(app_args: dict[str, Any]) -> float:
+    return float(app_args.get("num_gpus", 0)) * int(app_args.get("num_classifiers", 1))
 
 
 def _absolute(bundle: str) -> str:

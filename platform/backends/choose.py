@@ -17,14 +17,11 @@ from ..bundle_facts import Bundle
 from ..calibration import apply_calibration
 from ..errors import UserError
 from .compiled import REFERENCE, Compiled, Logits
+from .names import FASTEST_FIRST, check_backend, listed
 from .openvino_backend import convert, has_bf16
 from .probe import probe_pages
 from .torch_backend import TorchLogits, compile_torch, require_pages
 
-FASTEST_FIRST = {"cpu": ("openvino-bf16", "openvino-f32", REFERENCE), "cuda": ("torch-cuda-bf16", REFERENCE)}
-"""What `auto` tries."""
-BACKENDS = {"cpu": (*FASTEST_FIRST["cpu"], "torch-bf16"), "cuda": FASTEST_FIRST["cuda"]}
-"""What may be asked for by name."""
 MOST_APART = 2e-2
 """In calibrated probability; what a bundle promises across backends."""
 _SEEN_APART = MOST_APART / 1.5
@@ -46,7 +43,7 @@ def compile_bundle(folder: Path | str, backend: str = "auto", device: str = "cpu
 def compile_model(bundle: Bundle, model: nn.Module, backend: str = "auto", device: str = "cpu") -> Compiled:
     """The same for a bundle in memory; the model stays as it is."""
     kind = device.partition(":")[0]
-    known = check_backend(backend, kind)
+    check_backend(backend, kind)
     choice = _Choice(bundle, model, device)
     names, allowed = (FASTEST_FIRST[kind], _SEEN_APART) if backend == "auto" else ((backend,), MOST_APART)
     refused: list[str] = []
@@ -58,16 +55,7 @@ def compile_model(bundle: Bundle, model: nn.Module, backend: str = "auto", devic
             refused.append(f"{name} was refused: {' '.join(str(error).split())}")
         else:
             return replace(compiled, note="; ".join([note, *refused]))
-    raise UserError(f"backend {'; '.join(refused)}; there are {known}")
-
-
-def check_backend(backend: str, kind: str) -> str:
-    """All names on a kind of device, `cpu` or `cuda`, as text; UserError where that backend is none of them."""
-    names = ("auto", *BACKENDS[kind])
-    known = ", ".join(names)
-    if backend not in names:
-        raise UserError(f"no backend {backend!r} on {kind}; there are {known}")
-    return known
+    raise UserError(f"backend {'; '.join(refused)}; there are {listed(kind)}")
 
 
 class _Choice:

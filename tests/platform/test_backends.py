@@ -13,8 +13,9 @@ import torch
 
 from vizecg.models.registry import MODELS, build_model
 from vizecg.platform.backends import choose
-from vizecg.platform.backends.choose import BACKENDS, FASTEST_FIRST, compile_bundle, compile_model
+from vizecg.platform.backends.choose import compile_bundle, compile_model
 from vizecg.platform.backends.compiled import PAGES_AT_ONCE, Compiled
+from vizecg.platform.backends.names import BACKENDS, FASTEST_FIRST
 from vizecg.platform.backends.openvino_backend import OpenVinoLogits, has_bf16
 from vizecg.platform.backends.probe import probe_pages
 from vizecg.platform.backends.torch_backend import TorchLogits

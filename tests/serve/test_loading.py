@@ -43,6 +43,14 @@ def slow() -> Slow:
     return Slow()
 
 
+async def give_up(loads: Loads[str, Thing], key: str, slow: Slow) -> None:
+    """Ask, go away, and let it be loaded after that."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(loads(key), 0.01)
+    slow.go.set()
+    await asyncio.sleep(0.1)
+
+
 def test_all_who_ask_meanwhile_get_the_same(slow: Slow):
     async def run() -> list[Thing]:
         loads = Loads(slow)
@@ -58,11 +66,10 @@ def test_all_who_ask_meanwhile_get_the_same(slow: Slow):
 def test_it_is_loaded_to_the_end_where_nobody_waits_any_more(slow: Slow):
     async def run() -> None:
         loads = Loads(slow)
-        for _ in range(3):
+        for _ in range(2):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(loads("a"), 0.01)
-        slow.go.set()
-        await asyncio.sleep(0.1)
+        await give_up(loads, "a", slow)
         assert isinstance(await loads("a"), Thing)
 
     asyncio.run(run())
@@ -72,10 +79,7 @@ def test_it_is_loaded_to_the_end_where_nobody_waits_any_more(slow: Slow):
 def test_the_next_who_asks_hears_why_not_and_the_one_after_tries_again(slow: Slow):
     async def run() -> None:
         loads = Loads(slow)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(loads("broken"), 0.01)
-        slow.go.set()
-        await asyncio.sleep(0.1)
+        await give_up(loads, "broken", slow)
         for calls in (1, 2):
             with pytest.raises(UserError, match="nothing there"):
                 await loads("broken")
@@ -87,10 +91,7 @@ def test_the_next_who_asks_hears_why_not_and_the_one_after_tries_again(slow: Slo
 def test_nothing_is_held_that_whoever_keeps_it_lets_go(slow: Slow):
     async def run() -> None:
         loads = Loads(slow)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(loads("a"), 0.01)
-        slow.go.set()
-        await asyncio.sleep(0.1)
+        await give_up(loads, "a", slow)
         gone = weakref.ref(slow.kept.pop("a"))
         gc.collect()
         assert gone() is None
