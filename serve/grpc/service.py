@@ -1,8 +1,7 @@
 """The gRPC side of a replica: what vizecg.proto offers, over a PageService."""
 
-import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from . import vizecg_pb2
 from .call import Call
 from .in_order import in_order
 from .messages import message_of, options_of
+from .silence import Silence
 
 if TYPE_CHECKING:
     from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
@@ -133,20 +133,18 @@ class _Calls:
     ) -> AsyncGenerator[BatchItem, None]:
         num_pages, most = 0, self._args.max_batch_pages
         in_work = self._args.max_batch_size
-        working: set[int] = set()
+        silence = Silence(self._args.max_upload_s)
 
         async def work(index: int, request: vizecg_pb2.PredictRequest) -> AsyncIterator[BatchItem]:
-            working.add(index)
-            async for item in self._read_file(call, index, request):
-                yield item
-            working.discard(index)
+            with silence.broken():
+                async for item in self._read_file(call, index, request):
+                    yield item
 
         def size_of(request: vizecg_pb2.PredictRequest) -> int:
             # Files in work have together no more bytes than a batch over HTTP.
             return min(in_work, max(1, math.ceil(len(request.image) * in_work / self._args.max_body_bytes)))
 
-        arriving = _arriving(requests, self._args.max_upload_s, working)
-        async with aclosing(in_order(arriving, work, in_work, size_of)) as items:
+        async with aclosing(in_order(silence.ended_by(requests), work, in_work, size_of)) as items:
             async for item in items:
                 num_pages += 1
                 if num_pages > most:
@@ -177,24 +175,6 @@ class _Calls:
         call = Call(context, method)
         with self._watch(call.exchange, call.headers.get("traceparent")):
             yield call
-
-
-async def _arriving(
-    requests: AsyncIterator[vizecg_pb2.PredictRequest], max_s: float, working: Collection[int]
-) -> AsyncIterator[vizecg_pb2.PredictRequest]:
-    """Raises Refused where nothing comes for so long, as a stream holds a place; who waits for answers may wait."""
-    messages = aiter(requests)
-    while True:
-        coming = asyncio.ensure_future(anext(messages, None))
-        try:
-            while not (await asyncio.wait((coming,), timeout=max_s))[0]:
-                if not working:
-                    raise Refused(400, "incomplete_body", f"The next file did not arrive within {max_s:g} s.")
-            if (request := await coming) is None:
-                return
-        finally:
-            coming.cancel()
-        yield request
 
 
 def _refused_item(index: int, file_name: str | None, refused: Refused, call: Call) -> BatchItem:

@@ -438,13 +438,15 @@ def test_a_stream_that_sends_nothing_gives_its_place_back():
     assert [(one.status, one.code) for one in told] == [(400, "incomplete_body")]
 
 
-def test_a_client_that_waits_for_its_answer_is_given_the_time_it_takes():
-    service = GrpcService(FakePages(), authorize, ARGS.model_copy(update={"max_upload_s": 0.05}))
+@pytest.mark.parametrize(("max_upload_s", "pause_s"), [(0.2, 0), (0.5, 0.3)], ids=["while it waits", "afterwards"])
+def test_a_client_that_waits_for_its_answer_is_given_the_time_it_takes(max_upload_s: float, pause_s: float):
+    service = GrpcService(FakePages(), authorize, ARGS.model_copy(update={"max_upload_s": max_upload_s}))
     answered = asyncio.Event()
 
     async def one_by_one() -> AsyncIterator[Any]:
         yield pb.PredictRequest(image=b"slow")
         await answered.wait()
+        await asyncio.sleep(pause_s)
         yield pb.PredictRequest(image=b"page")
 
     async def ask() -> list[int]:
