@@ -66,6 +66,12 @@ def read_keys(path: Path | str) -> KeyFile:
         raise UserError(f"{path}: {place}: {first['msg']}; `vizecg keys` writes this file") from None
 
 
+def check_keys(path: Path | str) -> None:
+    """Before an endpoint starts that nobody could use; raises UserError as `read_keys`, and where there is no key."""
+    if not read_keys(path).keys:
+        raise UserError(f"{path} holds no key, so nobody could ask; `vizecg keys add {path} NAME` makes one")
+
+
 def _write(path: Path, keys: list[ApiKey]) -> None:
     write_atomically(path, KeyFile(keys=keys).model_dump_json(indent=2) + "\n")
     os.chmod(path, 0o600)

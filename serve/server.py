@@ -23,7 +23,7 @@ from ..platform.errors import UserError
 from ..platform.predictor import Predictor
 from ..platform.ray_session import start_ray
 from .access import haproxy_is_on
-from .keys import read_keys
+from .keys import check_keys
 from .listening import Listening
 
 APPLICATION = "vizecg"
@@ -79,7 +79,7 @@ def running_application(bundle: str, listening: Listening, **app_args: Any) -> I
     listening.check(has_keys=bool(app_args.get("keys_file")))
     if app_args.get("keys_file"):
         app_args["keys_file"] = str(Path(app_args["keys_file"]).absolute())
-        read_keys(app_args["keys_file"])
+        check_keys(app_args["keys_file"])
     # Here faults are one sentence; in a replica they would be a failed deployment.
     check_backend(app_args.get("backend", "auto"), "cuda" if app_args.get("num_gpus") else "cpu")
     Predictor.load(local_bundle(bundle), needs_pages=True)

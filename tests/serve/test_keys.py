@@ -9,7 +9,7 @@ import pytest
 
 from vizecg.platform.errors import UserError
 from vizecg.serve.access import Access
-from vizecg.serve.keys import KeyRing, add_key, read_keys, remove_key
+from vizecg.serve.keys import KeyRing, add_key, check_keys, read_keys, remove_key
 from vizecg.serve.problems import Refused
 
 
@@ -144,6 +144,15 @@ def test_a_missing_file_and_a_wrong_name_are_one_sentence(tmp_path: Path):
     add_key(tmp_path / "keys.json", "a")
     with pytest.raises(UserError, match="no key named"):
         remove_key(tmp_path / "keys.json", "b")
+
+
+def test_no_endpoint_starts_that_nobody_could_use(tmp_path: Path):
+    path = tmp_path / "keys.json"
+    add_key(path, "a")
+    check_keys(path)
+    remove_key(path, "a")
+    with pytest.raises(UserError, match="keys.json holds no key.*vizecg keys add"):
+        check_keys(path)
 
 
 @pytest.mark.parametrize("client", ["127.0.0.1", "127.0.0.1:4711", "::1", "[::1]", "127.8.8.8"])
