@@ -78,8 +78,8 @@ def test_an_open_loop_sends_at_its_rate_and_measures_the_service_time(folder: Pa
     assert report.requests_per_s == pytest.approx(100, rel=0.35)
     assert 1000 * SERVICE_S <= report.latency_ms["p50"] < 1000 * SERVICE_S + 25
     assert report.latency_ms["p50"] <= report.latency_ms["p99"] <= report.latency_ms["max"]
-    # Little's law: on average as many are in flight as arrive in a service time.
-    assert np.mean([number for _, number in report.in_flight]) < 10 and 0 < report.generator_cpu_share < 1.5
+    # Little's law: as many are in flight as arrive in a service time; a median, as a busy machine stands still at times.
+    assert np.median([number for _, number in report.in_flight]) < 10 and 0 < report.generator_cpu_share < 1.5
 
 
 def test_poisson_arrivals_have_the_gaps_of_chance_and_the_seed_decides_them():
@@ -172,8 +172,9 @@ def test_requests_are_sent_again_only_where_asked_and_latency_counts_all_tries(f
     tries: Counter[bytes] = Counter()
 
     async def handler(request: web.Request) -> web.Response:
-        tries["x"] += 1
-        return web.Response(status=429, headers={"Retry-After": "0.1"}) if tries["x"] % 2 else web.json_response({})
+        # By page, of which each comes again after 0.6 s alone: tries of one request are not taken for another's.
+        tries[page := await request.read()] += 1
+        return web.Response(status=429, headers={"Retry-After": "0.1"}) if tries[page] % 2 else web.json_response({})
 
     plan = {"rate_per_s": 5, "arrivals": "constant", "warm_up_s": 0}
     assert load(folder, handler, **plan).errors["429"] >= 3
