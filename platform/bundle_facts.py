@@ -13,6 +13,7 @@ from .config import ModelConfig, TrainConfig
 from .data.labels import LabelSpace
 from .data.read_page import PageSpec
 from .errors import UserError
+from .page_look import LearnedPages
 from .reference import Reference
 from .settings import explain
 
@@ -63,6 +64,8 @@ class Bundle(BaseModel):
     abstention_widths: list[Annotated[float, Field(ge=0)]] | None = None
     """Per label of the deployed stream, in log-odds: nearer to its threshold the model had better not decide."""
     page: PageSpec
+    learned_pages: LearnedPages | None = None
+    """How the pages of training looked; None of bundles from before, and of models that read signals alone."""
     backend: str = "torch-fp32"
     """What computed the probabilities that calibration and thresholds were chosen on."""
     metrics: dict[str, float | None] = {}

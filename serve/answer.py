@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..platform.data.reading.quality import TEXTS, UNLIKE_TRAINING
+from ..platform.page_look import MOST_ALIKE
 from .decoding import DecodedPage
 from .models import ServedModel, Threshold
 from .options import TOP
@@ -86,6 +88,9 @@ def page_facts(decoded: DecodedPage) -> PageFacts:
     """What was seen of the page."""
     page, found = decoded.page, decoded.page.finding
     width_px, height_px = page.sent_size_px or (None, None)
+    warnings = dict(page.quality.warnings) if page.quality else {}
+    if decoded.unlikeness > MOST_ALIKE:
+        warnings[UNLIKE_TRAINING] = TEXTS[UNLIKE_TRAINING]
     return PageFacts(
         number=decoded.number,
         num_pages=decoded.num_pages,
@@ -95,6 +100,6 @@ def page_facts(decoded: DecodedPage) -> PageFacts:
         turn_is_clear=found.is_turn_clear if found else True,
         ecg_score=round(found.ecg_score, 4) if found else None,
         layout=page.quality.layout if page.quality else None,
-        warnings=[PageWarning(code=code, text=text) for code, text in (page.quality.warnings if page.quality else ())],
+        warnings=[PageWarning(code=code, text=text) for code, text in warnings.items()],
         note=page.note,
     )

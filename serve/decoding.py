@@ -19,6 +19,7 @@ from ..platform.data.reading.dicom import dicom_page, is_dicom, num_dicom_pages
 from ..platform.data.reading.formats import Pixels
 from ..platform.data.reading.pictures import num_pages
 from ..platform.errors import PageError
+from ..platform.page_look import LearnedPages
 from .problems import Refused, refusal_of
 
 Result = TypeVar("Result")
@@ -33,6 +34,8 @@ class DecodedPage:
     num_pages: int
     decode_s: float
     """With the wait for a thread."""
+    unlikeness: float = 0.0
+    """To the pages that the model learned from (platform/page_look.py); 0 where it does not say what they were."""
 
     @property
     def pixels(self) -> Pixels:
@@ -59,15 +62,22 @@ class Decoders:
         overdue = [begun for begun in [*self._begun_at.values()] if now - begun > self._max_s]
         return len(overdue) >= self._num_threads
 
-    async def read(self, data: bytes, number: int, spec: PageSpec, reading: Reading) -> DecodedPage:
-        """Page `number`, from 1, of a picture, PDF or DICOM file.
+    async def read(
+        self, data: bytes, number: int, spec: PageSpec, reading: Reading, learned: LearnedPages | None = None
+    ) -> DecodedPage:
+        """Page `number`, from 1, of a picture, PDF or DICOM file, for a model that `learned` from certain pages.
 
         Raises:
             Refused: it cannot be read, or takes too long.
         """
         started = time.perf_counter()
-        page, pages = await self._run(lambda: self._read(data, number, spec, reading))
-        return DecodedPage(page, number, pages, time.perf_counter() - started)
+
+        def work() -> tuple[ReadPage, int, float]:
+            page, pages = self._read(data, number, spec, reading)
+            return page, pages, learned.unlikeness(page.pixels) if learned else 0.0
+
+        page, pages, unlikeness = await self._run(work)
+        return DecodedPage(page, number, pages, time.perf_counter() - started, unlikeness)
 
     async def count(self, data: bytes) -> int:
         """Pages of a picture, PDF or DICOM file; raises Refused where that cannot be known."""

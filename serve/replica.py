@@ -59,7 +59,8 @@ class PageReplica:
         for key in (*options.labels, *(key for key in options.explain if key != TOP)):
             model.label_index(key)
         with self._tracer.span("decode", page=options.page):
-            decoded = await self._decoders.read(data, options.page, model.bundle.page, self._reading(options))
+            reading, bundle = self._reading(options), model.bundle
+            decoded = await self._decoders.read(data, options.page, bundle.page, reading, bundle.learned_pages)
         self._metrics.observe_stage("decode", decoded.decode_s, model.name)
         predicted, predict_s = await self._predicted(model, decoded)
         explanations, explain_s = await self._explained(model, decoded, predicted, options)
@@ -107,13 +108,15 @@ class PageReplica:
         labels = label_results(model, predicted.probability, thresholds, options.labels)
         values = [threshold.value for threshold in thresholds]
         self._metrics.page_read(model.info, model.bundle, predicted.probability, values)
+        page = page_facts(decoded)
+        self._metrics.page_warned((warning.code for warning in page.warnings), model.name)
         return PredictResponse(
             request_id=request_id,
             model=model.info,
             labels=labels,
             findings=findings_of(labels),
             calibrated=model.is_calibrated,
-            page=page_facts(decoded),
+            page=page,
             explanations=explanations,
             page_image=page_image(decoded.pixels) if options.page_image else None,
             timing_ms=timing,

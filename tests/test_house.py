@@ -40,9 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "platform.calibration": set(),
     "platform.reference": set(),
+    "platform.page_look": {"platform.data"},
     "platform.bundle_facts": {
-        "platform.calibration", "platform.reference", "platform.config", "platform.settings", "platform.data",
-        "platform.errors",
+        "platform.calibration", "platform.reference", "platform.page_look", "platform.config", "platform.settings",
+        "platform.data", "platform.errors",
     },
     "platform.model_card": {"platform.bundle_facts"},
     "platform.bundle": {"platform.bundle_facts", "platform.model_card", "platform.errors", "models"},
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serve": {
         "platform.predictor", "platform.backends", "platform.bundle", "platform.bundle_facts",
         "platform.bundle_source", "platform.data", "platform.drift", "platform.errors", "platform.evaluate",
-        "platform.files", "platform.ray_session", "platform.reference",
+        "platform.files", "platform.page_look", "platform.ray_session", "platform.reference",
     },
     "platform.score": {
         "platform.drift",
@@ -77,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "platform.train": {
         "platform.evaluate", "platform.predictor", "platform.bundle", "platform.calibration", "platform.reference",
         "platform.data", "platform.config", "platform.errors", "platform.files", "platform.history",
-        "platform.ray_session", "models",
+        "platform.page_look", "platform.ray_session", "models",
     },
     "platform.search": {
         "platform.train", "platform.data", "platform.config", "platform.settings", "platform.storage",

@@ -19,6 +19,7 @@ from ..predictor import Predictor
 from ..reference import reference_of
 from .checkpoint import latest_checkpoint
 from .job import TrainJob
+from .pages import learned_pages
 from .ray_worker import use_threads
 
 
@@ -50,6 +51,7 @@ def _draft(job: TrainJob, metrics: dict[str, Any]) -> Bundle:
         label_space=job.label_space,
         thresholds=[0.5] * len(job.label_space.labels),
         page=job.page,
+        learned_pages=learned_pages(job) if "page" in model.inputs else None,  # pyrefly: ignore[unsupported-operation]
         metrics={name: value for name, value in metrics.items() if name.startswith("val_")},
         sampling_rate_hz=job.sampling_rate_hz,
         dataset_fingerprint=job.dataset_fingerprint,

@@ -16,12 +16,12 @@ from ...models.batch import EcgBatch
 from ..data.balance import balanced_counts
 from ..data.batches import RankStream, read_on_threads
 from ..data.decode import BatchDecoder, prefetched
-from ..data.drawn import DrawnPages
 from ..data.order import Pass, Plan, epoch_plan, rows_done, steps_per_epoch
 from .checkpoint import FOLDER, Checkpoint, Checkpoints, TrainState, Weights, latest_checkpoint, read_checkpoint
 from .job import TrainJob
 from .model import moving_average, prepared_model, train_mode
 from .optimizer import build_optimizer, learning_rate_at, load_optimizer, should_stop
+from .pages import training_decoder
 from .step import Stepper
 from .tracking import Tracker, Untracked
 from .validation import validate
@@ -244,12 +244,7 @@ class TrainingRun:
 
     @cached_property
     def _decoder(self) -> BatchDecoder:
-        data, job = self.config.data, self.job
-        drawn = DrawnPages(job.sampling_rate_hz, self.config.seed, data.drawn) if data.page == "drawn" else None
-        return BatchDecoder(
-            job.label_space, job.page, data.decode_threads, data.page_shift_px, self.config.seed,
-            num_samples=job.num_samples, drawn=drawn,
-        )  # fmt: skip
+        return training_decoder(self.job)
 
     def _metrics(self) -> list[float | None]:
         """The named metric of every finished epoch."""

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -55,6 +55,9 @@ class ReplicaMetrics:
             "protocol", "route", "status", "code", "model",
         )  # fmt: skip
         self._rejects = counter("rejects_total", "Requests, and pages of batches, that were refused.", "code")
+        self._warnings = counter(
+            "page_warnings_total", "Warnings of pages that were read; a page may have several.", "code", "model"
+        )
         self._by_key = counter(
             "key_requests_total", "Requests answered, by the name of their API key.", "key", "status"
         )
@@ -107,6 +110,11 @@ class ReplicaMetrics:
     ) -> None:
         """A page's probabilities and thresholds, (K,) each; about 10 us."""
         self._scores.add(info.name, bundle, probability, thresholds)
+
+    def page_warned(self, codes: Iterable[str], model: str) -> None:
+        """What was told of a page that was read."""
+        for code in codes:
+            self._warnings.labels(code, self._known(model)).inc()
 
     def settings_refused(self) -> None:
         """New settings had a mistake; those before stay in force."""

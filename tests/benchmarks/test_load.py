@@ -78,7 +78,7 @@ def test_an_open_loop_sends_at_its_rate_and_measures_the_service_time(folder: Pa
     assert report.requests_per_s == pytest.approx(100, rel=0.35)
     assert 1000 * SERVICE_S <= report.latency_ms["p50"] < 1000 * SERVICE_S + 25
     assert report.latency_ms["p50"] <= report.latency_ms["p99"] <= report.latency_ms["max"]
-    # Little's law: as many are in flight as arrive in a service time; a median, as a busy machine stands still at times.
+    # Little's law: as many are in flight as arrive in a service time. A busy machine stands still at times: a median.
     assert np.median([number for _, number in report.in_flight]) < 10 and 0 < report.generator_cpu_share < 1.5
 
 

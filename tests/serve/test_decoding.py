@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from vizecg.platform.data.read_page import PageSpec, Reading
+from vizecg.platform.page_look import LearnedPages, learned_from
 from vizecg.serve import decoding
+from vizecg.serve.answer import page_facts
 from vizecg.serve.decoding import Decoders
 from vizecg.serve.problems import Refused
 
@@ -22,6 +24,18 @@ def test_a_page_is_what_everybody_else_reads(pages: list[bytes], predictor):
     read = asyncio.run(decoders().read(pages[0], 1, SPEC, Reading()))
     assert (read.pixels == predictor.read(pages[0]).pixels).all()
     assert (read.number, read.num_pages) == (1, 1)
+
+
+def test_a_page_unlike_those_that_its_model_learned_from_is_told(pages: list[bytes], predictor):
+    read = predictor.read(pages[0]).pixels
+    learned, other = learned_from([read] * 20), learned_from([255 - read] * 20)
+
+    def warnings(of: LearnedPages | None) -> list[str]:
+        decoded = asyncio.run(decoders().read(pages[0], 1, SPEC, Reading(quality=True), of))
+        return [warning.code for warning in page_facts(decoded).warnings]
+
+    assert warnings(None) == warnings(learned) == []
+    assert warnings(other) == ["unlike_training"]
 
 
 @pytest.mark.parametrize(

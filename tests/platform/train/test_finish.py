@@ -43,6 +43,7 @@ def test_the_bundle_holds_what_validation_says(
     facts, loaded = load_bundle(tmp_path / "bundle")
     assert facts.model_dump_json() == written.model_dump_json()
     assert facts.deployed_stream == deployed
+    assert (facts.learned_pages is not None) == (deployed == "image")
     predictor = Predictor(facts, loaded)
     found = predict_windows(predictor, job.val)
     recall = facts.train_config.threshold_recall
