@@ -191,6 +191,19 @@ def compare(bundle: Path, pages: Path, folder: Path, options: argparse.Namespace
         print(f"  {peer} {theirs:.1f} pages/s: {rate / theirs:.2f} times (goal 1.2: {verdict(rate >= 1.2 * theirs)})")
 
 
+def note_learned_pages(folder: Path) -> None:
+    """As training does, so that the endpoint looks whether pages are like them; the bare loop and peers do not."""
+    import numpy as np
+
+    from vizecg.platform.bundle import load_bundle, save_bundle
+    from vizecg.platform.page_look import LEAST_PAGES, learned_from
+
+    bundle, model = load_bundle(folder)
+    white = np.full((3, bundle.page.height_px, bundle.page.width_px), 255, np.uint8)
+    facts = bundle.model_copy(update={"learned_pages": learned_from([white] * LEAST_PAGES)})
+    save_bundle(folder, facts, model.state_dict())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="base")
@@ -204,6 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = make_bundle(folder, options.size, width_px, height_px)
+        note_learned_pages(bundle)
         pages = make_pages(folder, NUM_PAGES, 2 * width_px, 2 * height_px)
         print(
             f"serving: pages of {2 * width_px} x {2 * height_px} px, size {options.size} at {width_px} x {height_px}, "

@@ -65,7 +65,8 @@ class Bundle(BaseModel):
     """Per label of the deployed stream, in log-odds: nearer to its threshold the model had better not decide."""
     page: PageSpec
     learned_pages: LearnedPages | None = None
-    """How the pages of training looked; None of bundles from before, and of models that read signals alone."""
+    """How the pages of training looked; None of bundles from before, of models that read signals alone, and where there
+    were too few."""
     backend: str = "torch-fp32"
     """What computed the probabilities that calibration and thresholds were chosen on."""
     metrics: dict[str, float | None] = {}

@@ -19,16 +19,17 @@ from .data.read_page import Pixels
 
 NUMBERS = ("p1", "p5", "p25", "p50", "p95", "across", "down", "curvature", "colour")
 """Percentiles of grey; mean difference of neighbours, mean Laplacian and mean saturation, all in grey levels."""
-LEAST_PAGES = 20
-MOST_ALIKE = 1.5
-"""Unlikeness up to which a page is like those of training."""
+LEAST_PAGES = 100
+"""Of fewer, the spread and what is usual are too uncertain: every tenth page like them would seem unlike."""
+MOST_UNLIKE = 1.5
+"""Unlikeness of a page that is still like those of training."""
 _PERCENTILES = (0.01, 0.05, 0.25, 0.5, 0.95)
 _SLACK, _SLACK_LEVELS = 0.02, 0.5
 """Of every number, and in grey levels: differences that mean nothing where all pages of training were printed alike."""
 
 
 class LearnedPages(BaseModel):
-    """The pages that a model learned from."""
+    """The pages that a model learned from, last: one that goes on learning forgets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,7 +44,7 @@ class LearnedPages(BaseModel):
     @model_validator(mode="after")
     def _has_all_numbers(self) -> "LearnedPages":
         if [len(self.mean), *map(len, self.covariance)] != [len(NUMBERS)] * (1 + len(NUMBERS)):
-            raise ValueError(f"learned pages have not {len(NUMBERS)} numbers")
+            raise ValueError(f"learned_pages has not {len(NUMBERS)} numbers; the bundle was edited by hand")
         return self
 
     @cached_property

@@ -33,7 +33,9 @@ def start_ray(min_cpus: int = 2, min_gpus: float = 0.0) -> None:
     available, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
     # A cluster that was joined may grow when it is asked; this machine does not.
     if gpus < min_gpus and "RAY_ADDRESS" not in os.environ:
-        raise UserError(f"this needs {min_gpus:g} GPUs and Ray finds {gpus:g} here; leave them out to predict on CPUs")
+        raise UserError(
+            f"this needs {min_gpus:g} GPUs and Ray finds {gpus:g} here; leave out --gpus-per-replica to predict on CPUs"
+        )
     if available < min_cpus and "RAY_ADDRESS" not in os.environ:
         raise UserError(
             f"this cluster has {available} CPUs and the job needs {min_cpus} at once (workers and the data tasks that "

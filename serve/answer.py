@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..platform.data.reading.quality import TEXTS, UNLIKE_TRAINING
-from ..platform.page_look import MOST_ALIKE
+from ..platform.page_look import MOST_UNLIKE
 from .decoding import DecodedPage
 from .models import ServedModel, Threshold
 from .options import TOP
 from .schemas import SNOMED_URI, Code, Explanation, Finding, LabelResult, PageFacts, PageImage, PageWarning
+
+UNLIKE_TRAINING = "The page looks unlike the pages that the model learned from; the reading may mean little."
 
 
 def label_results(
@@ -89,8 +90,8 @@ def page_facts(decoded: DecodedPage) -> PageFacts:
     page, found = decoded.page, decoded.page.finding
     width_px, height_px = page.sent_size_px or (None, None)
     warnings = dict(page.quality.warnings) if page.quality else {}
-    if decoded.unlikeness > MOST_ALIKE:
-        warnings[UNLIKE_TRAINING] = TEXTS[UNLIKE_TRAINING]
+    if decoded.unlikeness > MOST_UNLIKE:
+        warnings["unlike_training"] = UNLIKE_TRAINING
     return PageFacts(
         number=decoded.number,
         num_pages=decoded.num_pages,

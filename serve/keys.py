@@ -67,9 +67,10 @@ def read_keys(path: Path | str) -> KeyFile:
 
 
 def check_keys(path: Path | str) -> None:
-    """Before an endpoint starts that nobody could use; raises UserError as `read_keys`, and where there is no key."""
-    if not read_keys(path).keys:
-        raise UserError(f"{path} holds no key, so nobody could ask; `vizecg keys add {path} NAME` makes one")
+    """Before `vizecg serve` starts what nobody could use; raises UserError as `read_keys`, and without a valid key."""
+    now = datetime.now(UTC)
+    if not any(key.is_valid(now) for key in read_keys(path).keys):
+        raise UserError(f"{path} holds no valid key, so nobody could ask; `vizecg keys add {path} NAME` makes one")
 
 
 def _write(path: Path, keys: list[ApiKey]) -> None:

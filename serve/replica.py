@@ -109,7 +109,7 @@ class PageReplica:
         values = [threshold.value for threshold in thresholds]
         self._metrics.page_read(model.info, model.bundle, predicted.probability, values)
         page = page_facts(decoded)
-        self._metrics.page_warned((warning.code for warning in page.warnings), model.name)
+        self._metrics.page_warned((warning.code for warning in page.warnings), model.info)
         return PredictResponse(
             request_id=request_id,
             model=model.info,

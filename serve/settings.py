@@ -57,7 +57,8 @@ class AppArgs(BaseModel):
     max_batch_pages: int = Field(64, ge=1)
     """Pages of one batch request."""
     max_upload_s: float = Field(30.0, gt=0)
-    """Longest time in which a body, or the next file of a gRPC stream, must arrive: it holds a place meanwhile."""
+    """Longest time in which a body, or the next file of a gRPC stream, must arrive: it holds a place meanwhile.
+    A stream's runs anew once all its files are answered."""
     max_decode_s: float = Field(10.0, gt=0)
     """Longest time in which a page is decoded and checked; what takes longer is answered 422."""
     check_pages: bool = True

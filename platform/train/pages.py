@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 
 from ..data.batches import read_row_group
 from ..data.decode import BatchDecoder
 from ..data.drawn import DrawnPages
+from ..data.order import RowGroup
 from ..data.read_page import Pixels
 from ..page_look import LearnedPages, learned_from
 from .job import TrainJob
 
 _PAGES = 384
 _GROUPS = 24
-"""Row groups that they come from, each in an epoch of its own: drawn pages are printed in other ways in every epoch."""
+"""Row groups at least that they come from, and epochs: drawn pages are printed in other ways in every one."""
+_AT_ONCE = 32
 
 
 def training_decoder(job: TrainJob) -> BatchDecoder:
@@ -26,14 +29,22 @@ def training_decoder(job: TrainJob) -> BatchDecoder:
 
 
 def learned_pages(job: TrainJob) -> LearnedPages | None:
-    """How the pages of training look, by some hundred of them; None where there are too few."""
-    return learned_from(_some_pages(job))
+    """How the pages of training look, by up to 384 of them; None where there are too few."""
+    return learned_from(islice(_pages(job), _PAGES))
 
 
-def _some_pages(job: TrainJob) -> Iterator[Pixels]:
-    decoder = training_decoder(job)
-    groups = job.train[:: max(1, len(job.train) // _GROUPS)][:_GROUPS]
+def _pages(job: TrainJob) -> Iterator[Pixels]:
+    """Of row groups all over the split, and where pages are drawn in one epoch after the other."""
+    decoder, groups = training_decoder(job), _some_groups(job)
     each = math.ceil(_PAGES / len(groups))
-    for number, group in enumerate(groups):
-        rows = read_row_group(group).slice(0, each)
-        yield from decoder.batch(rows, epoch=number % job.config.epochs).page.numpy()
+    for epoch in range(job.config.epochs if job.config.data.page == "drawn" else 1):
+        for number, group in enumerate(groups):
+            rows = read_row_group(group).slice(0, each)
+            for first in range(0, len(rows), _AT_ONCE):
+                batch = decoder.batch(rows.slice(first, _AT_ONCE), (epoch + number) % job.config.epochs)
+                yield from batch.page.numpy()
+
+
+def _some_groups(job: TrainJob) -> list[RowGroup]:
+    wanted = max(_GROUPS, math.ceil(_PAGES * len(job.train) / job.num_train))
+    return job.train[:: max(1, len(job.train) // wanted)]

@@ -56,8 +56,9 @@ class ReplicaMetrics:
         )  # fmt: skip
         self._rejects = counter("rejects_total", "Requests, and pages of batches, that were refused.", "code")
         self._warnings = counter(
-            "page_warnings_total", "Warnings of pages that were read; a page may have several.", "code", "model"
-        )
+            "page_warnings_total", "Warnings of pages that were read; a page may have several.",
+            "code", "model", "bundle",
+        )  # fmt: skip
         self._by_key = counter(
             "key_requests_total", "Requests answered, by the name of their API key.", "key", "status"
         )
@@ -111,10 +112,10 @@ class ReplicaMetrics:
         """A page's probabilities and thresholds, (K,) each; about 10 us."""
         self._scores.add(info.name, bundle, probability, thresholds)
 
-    def page_warned(self, codes: Iterable[str], model: str) -> None:
-        """What was told of a page that was read."""
+    def page_warned(self, codes: Iterable[str], info: ModelInfo) -> None:
+        """What was told of a page that was read; which bundle read it tells an old one from one on trial."""
         for code in codes:
-            self._warnings.labels(code, self._known(model)).inc()
+            self._warnings.labels(code, info.name, short_hash(info.bundle_hash)).inc()
 
     def settings_refused(self) -> None:
         """New settings had a mistake; those before stay in force."""

@@ -45,7 +45,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.observe_stage("total", 0.1, "default")
     metrics.observe_batch(4, "default")
     metrics.page_refused("damaged")
-    metrics.page_warned(["blurred"], "default")
+    metrics.page_warned(["blurred"], info)
     metrics.settings_refused()
     hub.push("one", metrics.snapshot())
     return {

@@ -3,18 +3,24 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from pydantic import ValidationError
 
 from vizecg.platform.config import load_config
 from vizecg.platform.data.artefacts import PRESETS, wear_page
+from vizecg.platform.data.batches import read_row_group
+from vizecg.platform.data.order import RowGroup
 from vizecg.platform.data.page import PageStyle, PrintedPage, print_page
 from vizecg.platform.data.read_page import PageSpec, Pixels, prepare_image
-from vizecg.platform.page_look import LEAST_PAGES, MOST_ALIKE, NUMBERS, LearnedPages, learned_from, numbers_of
-from vizecg.platform.train.pages import learned_pages
+from vizecg.platform.page_look import LEAST_PAGES, MOST_UNLIKE, NUMBERS, LearnedPages, learned_from, numbers_of
+from vizecg.platform.train import pages
+from vizecg.platform.train.pages import learned_pages, training_decoder
 from vizecg.platform.train.prepare import make_job
 
 SPEC = PageSpec(width_px=320, height_px=240)
@@ -33,7 +39,7 @@ def page_of(make_ecg, seed: int, width_px: int = 320, **style: object) -> Pixels
 @pytest.fixture(scope="module")
 def learned(make_ecg) -> LearnedPages:
     """Clean prints at the model's own size."""
-    found = learned_from(page_of(make_ecg, seed) for seed in range(60))
+    found = learned_from(page_of(make_ecg, seed) for seed in range(LEAST_PAGES))
     assert found is not None
     return found
 
@@ -54,7 +60,7 @@ def test_the_numbers_are_what_they_say():
 
 def test_other_hearts_on_the_same_paper_are_alike(make_ecg, learned: LearnedPages):
     unlike = [learned.unlikeness(page_of(make_ecg, seed)) for seed in range(1000, 1060)]
-    assert np.quantile(unlike, 0.9) < 1 and max(unlike) < MOST_ALIKE
+    assert np.quantile(unlike, 0.9) < 1 and max(unlike) < MOST_UNLIKE
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_other_hearts_on_the_same_paper_are_alike(make_ecg, learned: LearnedPage
 )
 def test_other_prints_are_not(make_ecg, learned: LearnedPages, width_px: int, style: dict[str, object]):
     unlike = [learned.unlikeness(page_of(make_ecg, seed, width_px, **style)) for seed in range(1000, 1010)]
-    assert min(unlike) > MOST_ALIKE
+    assert min(unlike) > MOST_UNLIKE
 
 
 def test_nor_are_photos_unless_they_were_learned_from(make_ecg, learned: LearnedPages):
@@ -72,8 +78,8 @@ def test_nor_are_photos_unless_they_were_learned_from(make_ecg, learned: Learned
         page = printed(make_ecg, seed, 640).rgb()
         return prepare_image(wear_page(page, PRESETS["photo-clean"], np.random.default_rng(seed))[0], SPEC)
 
-    assert min(learned.unlikeness(photo(seed)) for seed in range(1000, 1010)) > MOST_ALIKE
-    of_photos = learned_from(photo(seed) for seed in range(60))
+    assert min(learned.unlikeness(photo(seed)) for seed in range(1000, 1010)) > MOST_UNLIKE
+    of_photos = learned_from(photo(seed) for seed in range(LEAST_PAGES))
     assert of_photos is not None
     assert np.median([of_photos.unlikeness(photo(seed)) for seed in range(1000, 1010)]) < 1
 
@@ -82,7 +88,7 @@ def test_pages_that_are_all_the_same_leave_some_slack(make_ecg):
     page = page_of(make_ecg, 0)
     same = learned_from([page] * LEAST_PAGES)
     assert same is not None and same.usual == 1 and same.unlikeness(page) == pytest.approx(0, abs=1e-9)
-    assert same.unlikeness(np.where(page > 0, page - 1, page)) < MOST_ALIKE
+    assert same.unlikeness(np.where(page > 0, page - 1, page)) < MOST_UNLIKE
     assert learned_from([page] * (LEAST_PAGES - 1)) is None
 
 
@@ -98,9 +104,32 @@ def test_it_survives_being_written_and_refuses_what_was_edited(make_ecg, learned
 
 def test_a_run_tells_of_pages_as_it_trains_on_them(small_dataset: Path):
     settings = ["model.size=debug", "batch_size=16"]
-    stored = learned_pages(make_job(small_dataset, load_config(None, settings)))
+    job = make_job(small_dataset, load_config(None, settings))
+    assert job.num_train < LEAST_PAGES and learned_pages(job) is None
     drawn_too = ["data.page=drawn", 'data.drawn.conditions={"clean": 1, "photo-clean": 1}']
     drawn = learned_pages(make_job(small_dataset, load_config(None, [*settings, *drawn_too])))
-    assert stored is not None and drawn is not None and min(stored.num_pages, drawn.num_pages) >= LEAST_PAGES
+    # One epoch after the other, until there are enough.
+    assert drawn is not None and drawn.num_pages > 4 * job.num_train
     # Papers of every colour, and photos of them.
-    assert np.trace(np.array(drawn.covariance)) > 5 * np.trace(np.array(stored.covariance))
+    rows = pa.concat_tables([read_row_group(group) for group in job.train])
+    stored = np.array([numbers_of(page) for page in training_decoder(job).batch(rows, epoch=0).page.numpy()])
+    assert np.trace(np.array(drawn.covariance)) > 5 * np.trace(np.cov(stored.T))
+
+
+@pytest.mark.parametrize(("num_groups", "rows"), [(1000, 1), (1000, 7), (3, 500), (30, 32)])
+def test_pages_come_from_all_over_the_split(monkeypatch: pytest.MonkeyPatch, num_groups: int, rows: int):
+    seen: list[tuple[int, int]] = []
+
+    class Decoder:
+        def batch(self, table: pa.Table, epoch: int) -> SimpleNamespace:
+            seen.append((table["group"][0].as_py(), len(table)))
+            return SimpleNamespace(page=torch.zeros(len(table), 3, 64, 64, dtype=torch.uint8))
+
+    monkeypatch.setattr(pages, "training_decoder", lambda job: Decoder())
+    monkeypatch.setattr(pages, "read_row_group", lambda group: pa.table({"group": [group.index] * group.num_rows}))
+    groups = [RowGroup("file", index, rows) for index in range(num_groups)]
+    config = SimpleNamespace(epochs=2, data=SimpleNamespace(page="stored"))
+    learned = learned_pages(SimpleNamespace(train=groups, num_train=num_groups * rows, config=config))  # pyrefly: ignore
+    assert learned is not None and learned.num_pages == 384
+    assert len({group for group, _ in seen}) >= min(24, num_groups) and max(count for _, count in seen) <= 32
+    assert max(group for group, _ in seen) > 0.6 * num_groups

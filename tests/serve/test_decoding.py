@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vizecg.platform.data.read_page import PageSpec, Reading
-from vizecg.platform.page_look import LearnedPages, learned_from
+from vizecg.platform.page_look import LEAST_PAGES, LearnedPages, learned_from
 from vizecg.serve import decoding
 from vizecg.serve.answer import page_facts
 from vizecg.serve.decoding import Decoders
@@ -28,7 +28,7 @@ def test_a_page_is_what_everybody_else_reads(pages: list[bytes], predictor):
 
 def test_a_page_unlike_those_that_its_model_learned_from_is_told(pages: list[bytes], predictor):
     read = predictor.read(pages[0]).pixels
-    learned, other = learned_from([read] * 20), learned_from([255 - read] * 20)
+    learned, other = learned_from([read] * LEAST_PAGES), learned_from([255 - read] * LEAST_PAGES)
 
     def warnings(of: LearnedPages | None) -> list[str]:
         decoded = asyncio.run(decoders().read(pages[0], 1, SPEC, Reading(quality=True), of))

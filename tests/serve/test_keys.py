@@ -150,8 +150,11 @@ def test_no_endpoint_starts_that_nobody_could_use(tmp_path: Path):
     path = tmp_path / "keys.json"
     add_key(path, "a")
     check_keys(path)
+    path.write_text(json.dumps({"keys": [json.loads(path.read_text())["keys"][0] | {"expires": "2020-01-01T00:00Z"}]}))
+    with pytest.raises(UserError, match="keys.json holds no valid key.*vizecg keys add"):
+        check_keys(path)
     remove_key(path, "a")
-    with pytest.raises(UserError, match="keys.json holds no key.*vizecg keys add"):
+    with pytest.raises(UserError, match="keys.json holds no valid key.*vizecg keys add"):
         check_keys(path)
 
 

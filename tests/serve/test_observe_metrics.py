@@ -88,9 +88,10 @@ def test_pages_are_counted_as_the_reference_was():
 def test_warnings_of_pages_are_counted_by_code():
     metrics = ReplicaMetrics()
     for codes in (["blurred", "unlike_training"], [], ["blurred"]):
-        metrics.page_warned(codes, "default")
-    assert value(metrics, "page_warnings_total", code="blurred", model="default") == 2
-    assert value(metrics, "page_warnings_total", code="unlike_training", model="default") == 1
+        metrics.page_warned(codes, INFO)
+    read_by = {"model": "default", "bundle": INFO.bundle_hash[:12]}
+    assert value(metrics, "page_warnings_total", code="blurred", **read_by) == 2
+    assert value(metrics, "page_warnings_total", code="unlike_training", **read_by) == 1
 
 
 def test_what_is_there_now_is_looked_up():

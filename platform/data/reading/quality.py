@@ -38,15 +38,13 @@ PARTIAL_LAYOUTS = {"6x1": "six", "3x2+1": "six"}
 STRIP_PX, ROW_PX = 32, 2
 SLOPES: NDArray[np.float64] = np.arange(-0.24, 0.2401, 0.02)
 
-UNLIKE_TRAINING = "unlike_training"
-"""Told of pages unlike any that are known, and where serving finds one unlike those that its model learned from."""
 TEXTS = {
     "low_resolution": "The picture is only {long_px} pixels long: small waves may be lost.",
     "blurred": "The picture is blurred: small waves may be lost.",
     "low_contrast": "The traces are hardly darker than the paper.",
     "tilted": "The page is tilted by about {tilt_deg:.0f} degrees; a straight picture, or rectify, reads better.",
     "turn_unclear": "It is not clear which way up the page is; it was read as it came.",
-    UNLIKE_TRAINING: "The page looks unlike the pages that the model learned from; the reading may mean little.",
+    "strange_page": "The page looks unlike the pages that are known; the reading may mean little.",
     "leads_missing": "The page shows only {leads} of the twelve leads; its other page is not read with it.",
 }
 """Sentence by code."""
@@ -80,7 +78,7 @@ def page_quality(image: Pixels, finding: PageFinding | None = None) -> PageQuali
         "low_contrast": contrast < LEAST_CONTRAST,
         "tilted": abs(tilt_deg) >= MOST_TILT_DEG,
         "turn_unclear": finding is not None and not finding.is_turn_clear,
-        UNLIKE_TRAINING: is_strange,
+        "strange_page": is_strange,
         "leads_missing": layout in PARTIAL_LAYOUTS,
     }
     facts = {"long_px": long_px, "tilt_deg": abs(tilt_deg), "leads": PARTIAL_LAYOUTS.get(layout or "")}

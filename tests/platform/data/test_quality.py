@@ -162,7 +162,7 @@ def test_what_the_finder_was_unsure_of_is_warned_of():
     sure = find_page(page)
     assert codes(page, sure) == codes(page) == set()
     assert codes(page, replace(sure, turn_score=0.6)) == {"turn_unclear"}
-    assert codes(page, replace(sure, ecg_score=0.3)) == {"unlike_training"}
+    assert codes(page, replace(sure, ecg_score=0.3)) == {"strange_page"}
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 760), (760, 64), (3000, 400)])
@@ -170,7 +170,7 @@ def test_pictures_of_any_shape_are_judged(shape: tuple[int, int]):
     noise = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     for image in (noise, np.zeros_like(noise), np.full_like(noise, 255)):
         quality = page_quality(image, find_page(image))
-        assert quality.layout is None and "unlike_training" in dict(quality.warnings)
+        assert quality.layout is None and "strange_page" in dict(quality.warnings)
         assert all(code in TEXTS and text for code, text in quality.warnings)
 
 
@@ -202,7 +202,7 @@ def test_layouts_told_of_real_prints_are_true(real_prints: list[Path]):
     for path in real_prints:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
         quality = page_quality(image, find_page(image))
-        assert {code for code, _ in quality.warnings} <= {"tilted", "turn_unclear", "unlike_training"}, path
+        assert {code for code, _ in quality.warnings} <= {"tilted", "turn_unclear", "strange_page"}, path
         if quality.layout is not None:
             told[path.stem] = quality.layout
             assert quality.layout == REAL_LAYOUTS.get(path.stem, REAL_LAYOUTS[path.parent.name]), path

@@ -28,7 +28,10 @@ SETTINGS = ("model.size=debug", "batch_size=16", "data.page_width_px=128", "data
 
 @pytest.mark.parametrize(
     ("model", "deployed", "settings"),
-    [("vizecgnet", "image", ()), ("resnet1d", "signal", ("threshold_recall=0.9", "metric=val_signal_macro_auroc"))],
+    [
+        ("vizecgnet", "image", ("data.page=drawn",)),
+        ("resnet1d", "signal", ("threshold_recall=0.9", "metric=val_signal_macro_auroc")),
+    ],
 )
 def test_the_bundle_holds_what_validation_says(
     small_dataset: Path, tmp_path: Path, model: str, deployed: str, settings: tuple[str, ...]
