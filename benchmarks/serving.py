@@ -60,7 +60,7 @@ def run_bare(bundle: str, pages: str, seconds: str) -> dict[str, float]:
             return read(number + 1)
 
     batch = np.stack([read(number) for number in range(BATCH_PAGES)])
-    one_ms = [_timed_ms(lambda n=n: predictor.predict_pages(read(n)[None])) for n in range(30)]
+    one_ms = [_timed_ms(lambda n=n: predictor.predict_pages(read(n)[None])) for n in range(200)]
     batch_ms = [_timed_ms(lambda: predictor.predict_pages(batch)) for _ in range(10)]
     done, begun = 0, time.perf_counter()
     with ThreadPoolExecutor(CORES) as pool:
