@@ -53,8 +53,7 @@ class LearnedPages(BaseModel):
 
     def unlikeness(self, page: Pixels) -> float:
         """Of a page uint8 RGB (3, H, W): its distance, in units of the usual; up to 1 for nearly all of training."""
-        away = numbers_of(page) - self.mean
-        return float(np.sqrt(away @ self._precision @ away)) / self.usual
+        return float(_distance(numbers_of(page) - self.mean, self._precision)) / self.usual
 
 
 def learned_from(pages: Iterable[Pixels]) -> LearnedPages | None:
@@ -63,8 +62,7 @@ def learned_from(pages: Iterable[Pixels]) -> LearnedPages | None:
     if len(numbers) < LEAST_PAGES:
         return None
     mean, covariance = numbers.mean(0), np.cov(numbers.T)
-    away = numbers - mean
-    distance = np.sqrt(np.einsum("nf,fg,ng->n", away, _precision_of(mean, covariance), away))
+    distance = _distance(numbers - mean, _precision_of(mean, covariance))
     return LearnedPages(
         num_pages=len(numbers),
         mean=tuple(mean.tolist()),
@@ -84,6 +82,11 @@ def numbers_of(page: Pixels) -> NDArray[np.float64]:
     down = cv2.norm(grey[1:], grey[:-1], cv2.NORM_L1)
     means = np.array([across, down, cv2.norm(curvature, cv2.NORM_L1), colour]) / grey.size
     return np.concatenate([np.searchsorted(below, _PERCENTILES).astype(np.float64), means])
+
+
+def _distance(away: NDArray[np.float64], precision: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mahalanobis' of differences from the mean (..., F): (...)."""
+    return np.sqrt(np.einsum("...f,fg,...g->...", away, precision, away))
 
 
 def _precision_of(mean: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.floating]:

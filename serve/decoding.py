@@ -71,12 +71,7 @@ class Decoders:
             Refused: it cannot be read, or takes too long.
         """
         started = time.perf_counter()
-
-        def work() -> tuple[ReadPage, int, float]:
-            page, pages = self._read(data, number, spec, reading)
-            return page, pages, learned.unlikeness(page.pixels) if learned else 0.0
-
-        page, pages, unlikeness = await self._run(work)
+        page, pages, unlikeness = await self._run(lambda: self._read(data, number, spec, reading, learned))
         return DecodedPage(page, number, pages, time.perf_counter() - started, unlikeness)
 
     async def count(self, data: bytes) -> int:
@@ -87,13 +82,17 @@ class Decoders:
         count = num_dicom_pages if is_dicom(data) else num_pages
         return count(data, max_bytes=self._max_bytes)
 
-    def _read(self, data: bytes, number: int, spec: PageSpec, reading: Reading) -> tuple[ReadPage, int]:
+    def _read(
+        self, data: bytes, number: int, spec: PageSpec, reading: Reading, learned: LearnedPages | None
+    ) -> tuple[ReadPage, int, float]:
+        """The page, how many there are, and its unlikeness."""
         pages = self._count(data)
         if number > pages:
             raise PageError("no_such_page", f"there is no page {number}: the document has {pages}")
         read = dicom_page if is_dicom(data) else read_page
         limits = {"max_bytes": self._max_bytes, "max_pixels": self._max_pixels}
-        return read(data, spec, reading, page=number - 1, **limits), pages
+        page = read(data, spec, reading, page=number - 1, **limits)
+        return page, pages, learned.unlikeness(page.pixels) if learned else 0.0
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         loop = asyncio.get_running_loop()
